@@ -1,0 +1,32 @@
+"""`python -m my_submission VERB`: every command of the package. Each is imported only when called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from my_submission.src import cli
+
+VERBS = {
+    "separate": "separate songs into stems",
+    "install": "put the published checkpoints in place",
+    "preflight": "check everything that a submission needs",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Hand the arguments to the command that the first one names."""
+    verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, meaning in VERBS.items())
+    usage = f"usage: python -m my_submission VERB ...\n\n{verbs}\n\npython -m my_submission VERB --help explains each."
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage)
+        return 0 if argv else 2
+    if argv[0] not in VERBS:
+        print(f"error: {argv[0]!r} is no command, expected one of: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"my_submission.src.{argv[0]}").main(argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

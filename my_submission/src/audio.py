@@ -1,0 +1,319 @@
+"""Audio in and out: the only place that reads or writes audio files.
+
+A `Source` is read in blocks [C, n] of float32, so that a song of any length fits; a `StemWriter` takes blocks of all stems
+and makes a folder of files appear when the last is written, or leaves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from my_submission.src import UserError
+
+Block = NDArray[np.float32]
+
+BLOCK = 1 << 16  # samples read at a time
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff")
+SUBTYPES = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")}
+BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
+
+
+class AudioError(UserError):
+    """An audio file, or an array of audio, that cannot be used."""
+
+
+class Source(Protocol):
+    """Audio of a known length that can be read in blocks [C, n], once or again."""
+
+    name: str
+    sample_rate: int  # Hz
+    channels: int
+    frames: int  # samples per channel
+
+    def blocks(self) -> Iterator[Block]:
+        """The audio from its beginning, [C, n] at a time."""
+        ...
+
+
+class AudioFile:
+    """A file that libsndfile reads: wav, flac, mp3, ogg, opus, aiff and more.
+
+    Raises AudioError, naming the file: here for one that is missing, no audio, empty or cut off as far as its header tells;
+    while reading for the rest of the file missing, and for NaN or infinite samples.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        with self._open() as file:
+            self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+            _refuse_truncated(file, self.path)
+        if self.frames == 0:
+            raise AudioError(f"{self.name}: holds no audio, expected at least one sample")
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.frames / self.sample_rate
+
+    def blocks(self) -> Iterator[Block]:
+        """The audio from its beginning, [C, n] at a time."""
+        position = 0
+        with self._open() as file:
+            while position < self.frames:
+                try:
+                    block = file.read(BLOCK, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError:
+                    block = np.empty((0, self.channels), np.float32)
+                if len(block) == 0:
+                    found, expected = position / self.sample_rate, self.frames / self.sample_rate
+                    raise _truncated(self.path, f"{found:.2f} s can be read of the {expected:.2f} s its header promises")
+                _refuse_not_finite(block, self.name, position / self.sample_rate)
+                position += len(block)
+                yield np.ascontiguousarray(block.T)
+
+    def _open(self) -> soundfile.SoundFile:
+        if self.path.is_dir():
+            raise AudioError(f"{self.name}: is a folder, expected an audio file")
+        try:
+            return soundfile.SoundFile(self.path)
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw wants to be told its format
+            if not self.path.exists():
+                raise AudioError(f"{self.name}: no such file") from error
+            if self.path.stat().st_size == 0:
+                raise AudioError(f"{self.name}: is an empty file, expected audio") from error
+            reason = getattr(error, "error_string", "no header").rstrip(".")
+            raise AudioError(
+                f"{self.name}: is not audio that libsndfile can read ({reason}); expected wav, flac, mp3, ogg, opus or aiff"
+            ) from error
+
+
+class AudioArray:
+    """An array [n, C], or [n] for mono, as a Source. Raises AudioError for what is no audio."""
+
+    def __init__(self, array: NDArray[Any], sample_rate: int, name: str = "the mixture") -> None:
+        array = np.asarray(array)
+        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+            raise AudioError(
+                f"{name}: found {array.dtype} of shape {list(array.shape)}, expected floating point of shape "
+                "[samples, channels]"
+            )
+        self.array = array.reshape(len(array), -1)
+        self.name, self.sample_rate = name, sample_rate
+        self.frames, self.channels = self.array.shape
+        if self.array.size == 0:
+            raise AudioError(f"{name}: holds no audio, expected at least one sample")
+
+    def blocks(self) -> Iterator[Block]:
+        """The audio from its beginning, [C, n] at a time."""
+        for position in range(0, self.frames, BLOCK):
+            block = self.array[position : position + BLOCK].astype(np.float32)
+            _refuse_not_finite(block, self.name, position / self.sample_rate)
+            yield np.ascontiguousarray(block.T)
+
+
+def _refuse_not_finite(block: NDArray[Any], name: str, seconds: float) -> None:
+    """`block` [n, C] begins at `seconds`."""
+    if not np.isfinite(block).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples (near {seconds:.2f} s), expected finite audio")
+
+
+def _truncated(path: Path, found: str) -> AudioError:
+    return AudioError(f"{path}: is cut off: {found}; fetch or export the file again")
+
+
+def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
+    """Find the cut where libsndfile would quietly read what is left (wav, aiff, ogg); the others fail while reading."""
+    unknown = 0x7FFFFFFF - 0x10000  # a size a program writes that streams and cannot know better
+    for promised, found in re.findall(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
+        if int(found) < int(promised) < unknown:
+            raise _truncated(path, f"{found} bytes of audio lie behind a header that promises {promised}")
+    match = re.search(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)", file.extra_info)
+    if match and int(match[1]) < int(match[2]):
+        raise _truncated(path, f"{match[1]} samples lie behind a header that promises {match[2]}")
+    if file.format == "OGG" and not _has_last_ogg_page(path):
+        raise _truncated(path, "the page that ends an Ogg stream is missing")
+
+
+def _has_last_ogg_page(path: Path) -> bool:
+    """Whether the last page (64 KiB at most) carries the end-of-stream flag, as RFC 3533 has it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 17)))
+        tail = file.read()
+    page = tail.rfind(b"OggS\0")
+    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)
+
+
+def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Iterator[Block]:
+    """Blocks [C, n] at another rate, with soxr; as they are where the rates are equal.
+
+    About target_rate / source_rate as many samples come out: see `exactly`.
+
+    Raises AudioError where soxr is needed and not installed.
+    """
+    if source_rate == target_rate:
+        yield from blocks
+        return
+    try:
+        import soxr
+    except ImportError as error:
+        raise AudioError(
+            f"the audio is at {source_rate} Hz, expected {target_rate} Hz; to have it resampled: pip install soxr"
+        ) from error
+    blocks = iter(blocks)
+    block = next(blocks, None)
+    if block is None:
+        return
+    stream = soxr.ResampleStream(source_rate, target_rate, block.shape[0], dtype="float32", quality="VHQ")
+    for following in itertools.chain(blocks, [None]):
+        yield stream.resample_chunk(np.ascontiguousarray(block.T), last=following is None).T
+        block = following
+
+
+def exactly(frames: int, blocks: Iterable[Block]) -> Iterator[Block]:
+    """Blocks [..., n] cut, or filled up with zeros, to `frames` samples in all."""
+    block = None
+    for block in blocks:
+        if frames > 0 and block.shape[-1] > 0:
+            yield block[..., :frames]
+        frames -= min(frames, block.shape[-1])
+    if frames > 0 and block is not None:
+        yield np.zeros((*block.shape[:-1], frames), np.float32)
+
+
+def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
+    """A whole file: (float32 [n, C], sample rate in Hz). Raises AudioError."""
+    file = AudioFile(path)
+    return np.concatenate(list(file.blocks()), axis=1).T, file.sample_rate
+
+
+def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Write [n, C] as wav, atomically. What goes past +-1 clips, except in FLOAT."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    channels = 1 if array.ndim == 1 else array.shape[1]
+    try:
+        with _create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
+            file.write(array)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _create(path: Path, sample_rate: int, channels: int, frames: int, container: str, subtype: str) -> soundfile.SoundFile:
+    large = frames * channels * BYTES[subtype] > 0xFFFF0000  # past what a wav's 32-bit sizes can say
+    form = "RF64" if large and container == "wav" else container.upper()
+    try:
+        return soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=form)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path.parent}: cannot be written to ({error.error_string})") from error
+
+
+class StemWriter:
+    """Stems of one song into `folder`, which gets all of them or none.
+
+        with StemWriter("out/song", ["vocals", "other"], 44100, 2, frames) as writer:
+            writer.write(block)            # [S, C, n], until `frames` samples are there
+        writer.gain                        # below 1 where integer samples would have clipped
+
+    Everything is written beside the folder under a hidden name first. Integer samples go through a float file, because only
+    the whole song tells its peak: past 1, all stems share one gain, so that they still add up in proportion.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        names: Sequence[str],
+        sample_rate: int,
+        channels: int,
+        frames: int,
+        container: str = "wav",
+        subtype: str = "PCM_16",
+    ) -> None:
+        self.folder = Path(folder)
+        self.names, self.sample_rate, self.channels, self.frames = list(names), sample_rate, channels, frames
+        self.container, self.subtype = container, subtype
+        self.peak, self.gain = 0.0, 1.0
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.files: list[soundfile.SoundFile] = []
+        self.new_parents = [path for path in self.partial.parents if not path.exists()]
+
+    def __enter__(self) -> StemWriter:
+        try:
+            shutil.rmtree(self.partial, ignore_errors=True)  # of a run that was killed
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from error
+        try:
+            for path in self._paths("float.wav" if self._two_passes else self.container):
+                final = "FLOAT" if self._two_passes else self.subtype
+                self.files.append(_create(path, self.sample_rate, self.channels, self.frames, "wav", final))
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, stems: Block) -> None:
+        """Append [S, C, n]."""
+        self.peak = max(self.peak, float(np.abs(stems).max(initial=0)))
+        with self._disk_errors():
+            for file, stem in zip(self.files, stems, strict=True):
+                file.write(stem.T)
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._disk_errors():
+                    self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        for file in self.files:
+            file.close()
+        if self._two_passes:
+            self.gain = 1 / max(1.0, self.peak)
+            paths = zip(self._paths("float.wav"), self._paths(self.container), strict=True)
+            for scratch, path in paths:
+                rate, channels = self.sample_rate, self.channels
+                with _create(path, rate, channels, self.frames, self.container, self.subtype) as file:
+                    for block in soundfile.blocks(scratch, BLOCK, dtype="float32", always_2d=True):
+                        file.write(block * np.float32(self.gain))
+                scratch.unlink()
+        if self.folder.exists():  # keep whatever else lies there
+            for path in self._paths(self.container):
+                path.replace(self.folder / path.name)
+        else:
+            self.partial.rename(self.folder)
+
+    def _discard(self) -> None:
+        for file in self.files:
+            file.close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+        for path in self.new_parents:
+            with contextlib.suppress(OSError):  # not empty: something was finished in it
+                path.rmdir()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"{self.folder}: cannot be written ({error}); is the disk full?") from error
+
+    @property
+    def _two_passes(self) -> bool:
+        return self.subtype != "FLOAT"
+
+    def _paths(self, suffix: str) -> list[Path]:
+        return [self.partial / f"{name}.{suffix}" for name in self.names]

@@ -1,0 +1,118 @@
+"""A streaming chunker: blocks of any size in, finished samples out, in order, exactly as many as came in.
+
+Chunks of `chunk` samples start at every multiple of `hop = chunk // overlap`, the first one `chunk - hop` samples before the
+signal, so that the first sample is covered as often as any other. What lies outside the signal is zeros.
+
+    signal             0-------------------------------------n
+    chunk 0      [zeros----|--]
+    chunk 1          [zeros|------]            each is processed, added up where it belongs,
+    chunk 2              [-|----------]        and every sample is divided by the number
+    ...                    |                   of chunks that cover it
+                           first finished sample: once chunk `overlap - 1` is done
+
+Memory is one window of a batch of chunks in and one out, whatever the length of the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def overlap_add(
+    blocks: Iterable[Tensor],
+    process: Callable[[Tensor], Tensor],
+    *,
+    chunk: int,
+    overlap: int,
+    batch_size: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run `process` over overlapping chunks of a signal that comes in blocks.
+
+    Args:
+        blocks: pieces [C, n] of one signal, n >= 0 and different from piece to piece as it may be.
+        process: takes [B, C, chunk], gives [B, ..., chunk], on any device; B is batch_size at most.
+        chunk: samples of a chunk.
+        overlap: chunks that cover each sample, 1 up to chunk. Where it does not divide chunk, some samples are covered
+            once more, and are divided by what covers them in truth.
+        batch_size: chunks that are processed together. It changes neither the result nor the order of its additions.
+
+    Yields:
+        (signal, processed): [C, n] as it came in and [..., n] for the same samples.
+    """
+    if not 1 <= overlap <= chunk:
+        raise ValueError(f"overlap is {overlap}, expected 1 up to the chunk's {chunk} samples")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected 1 or more")
+    hop = chunk // overlap
+    window: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
+    filled = chunk - hop  # samples of the window that hold the signal, or the zeros before it
+    start = -filled  # where the window begins in the signal
+    accumulator = _Accumulator(chunk, hop)
+
+    for block in blocks:
+        if window is None:
+            window = block.new_zeros(block.shape[0], chunk + (batch_size - 1) * hop)
+        while block.shape[-1] > 0:
+            part, block = block[:, : window.shape[-1] - filled], block[:, window.shape[-1] - filled :]  # noqa: PLW2901
+            window[:, filled : filled + part.shape[-1]] = part
+            filled += part.shape[-1]
+            if filled == window.shape[-1]:
+                finished = accumulator.add(process(_chunks(window, chunk, hop)))
+                yield from _within(window, finished, start, start + filled)
+                step = batch_size * hop
+                window[:, :-step] = window[:, step:].clone()
+                filled, start = filled - step, start + step
+
+    if window is None or start + filled == 0:  # nothing came in
+        return
+    end = start + filled
+    while filled > 0:  # the chunks that begin inside the signal and end behind it
+        window[:, filled:] = 0
+        batch = min(batch_size, -(-filled // hop))
+        finished = accumulator.add(process(_chunks(window, chunk, hop)[:batch]))
+        yield from _within(window, finished, start, end)
+        step = min(batch * hop, filled)
+        window[:, : filled - step] = window[:, step:filled].clone()
+        filled, start = filled - step, start + step
+
+
+def _chunks(window: Tensor, chunk: int, hop: int) -> Tensor:
+    """Overlapping views [B, C, chunk] of a window [C, chunk + (B - 1) * hop]."""
+    return window.unfold(-1, chunk, hop).movedim(1, 0)
+
+
+def _within(window: Tensor, finished: Tensor, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut what is finished from `start` on to the signal, which goes from 0 to `end`."""
+    inside = slice(max(0, -start), min(finished.shape[-1], end - start))
+    if inside.start < inside.stop:
+        yield window[:, inside].clone(), finished[..., inside]
+
+
+class _Accumulator:
+    """Adds chunks up, hop by hop, and divides by how many of them cover each sample."""
+
+    def __init__(self, chunk: int, hop: int) -> None:
+        self.chunk, self.hop = chunk, hop
+        self.total: Tensor | None = None  # [..., chunk - hop]: begun but not finished
+        self.coverage = torch.zeros(chunk - hop)
+
+    def add(self, processed: Tensor) -> Tensor:
+        """Take the next chunks [B, ..., chunk]; give the samples [..., B * hop] that no later chunk touches."""
+        batch = processed.shape[0]
+        total = processed.new_zeros(*processed.shape[1:-1], self.chunk + (batch - 1) * self.hop)
+        coverage = torch.zeros(total.shape[-1])
+        if self.total is not None:
+            total[..., : self.chunk - self.hop] = self.total
+        coverage[: self.chunk - self.hop] = self.coverage
+        for index, chunk in enumerate(processed):  # one after the other: the same sums for every batch size
+            begin = index * self.hop
+            total[..., begin : begin + self.chunk] += chunk
+            coverage[begin : begin + self.chunk] += 1
+        done = batch * self.hop
+        self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()
+        finished = coverage[:done]
+        assert finished.min() > 0, "a sample that no chunk covers"
+        return total[..., :done] / finished.to(total.device)

@@ -1,0 +1,305 @@
+"""The separator: an ensemble of networks, held on a device, through which everything goes that separates.
+
+    separator = Separator("my_submission/ckpts/modelA")
+    for stems in separator.separate(AudioFile("song.flac")):    # [S, C, n], block by block
+        ...
+    separator.separate_music_file(array, 44100)                 # the challenge's call: {instrument: [n, C]}, {instrument: Hz}
+
+The procedure is the published one: overlapping chunks with equal weight, the mean of the seeds, and half of what is left of
+the mixture added to `other`. ModelA and ModelB are the two leaderboards' submissions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from my_submission.src import UserError, checkpoint
+from my_submission.src.audio import AudioArray, Block, Source, exactly, resample
+from my_submission.src.checkpoint import CheckpointError
+from my_submission.src.config import load_config
+from my_submission.src.overlap_add import overlap_add
+
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class SeparationError(UserError):
+    """A song, or a setting, with which nothing can be separated."""
+
+
+class Separator:
+    """A folder's ensemble, ready to separate.
+
+    Args:
+        folder: holds config.yaml and checkpoints (checkpoint.find_checkpoints says which count).
+        device: cuda, cuda:1, mps, cpu; auto takes the first of cuda, mps, cpu that is there.
+        precision: fp16, bf16 or fp32 for the network, the STFT being float32 always; auto is fp16 on CUDA, else fp32.
+        overlap: chunks that cover each sample; the config's where None.
+        batch_size: chunks that go through the network together; the config's where None. The result does not depend on it.
+        seeds: the ensemble's members; all that are there where None.
+
+    Raises CheckpointError, ConfigError or SeparationError, before any audio is touched.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        overlap: int | None = None,
+        batch_size: int | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.config = load_config(self.folder / "config.yaml")
+        self.checkpoints = self._find_checkpoints(seeds)
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        self.overlap = _at_least_one("overlap", overlap, self.config.inference.num_overlap)
+        self.batch_size = _at_least_one("batch_size", batch_size, self.config.inference.batch_size)
+        if self.overlap > self.config.chunk:
+            raise SeparationError(f"overlap is {self.overlap}, expected up to the {self.config.chunk} samples of a chunk")
+        self.networks = [
+            checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path)).to(self.device)
+            for path in self.checkpoints.values()
+        ]
+        self.sources = list(self.config.sources)  # in the order of the network's source axis
+        self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
+        self.on_progress: Callable[[int], object] = lambda frames: None  # told of samples done, at the model's rate
+
+    def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
+        return checkpoint.find_checkpoints(self.folder, seeds)
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate the networks were trained at, Hz; audio at another is resampled there and back."""
+        return self.config.audio.sample_rate
+
+    @property
+    def instruments(self) -> list[str]:
+        """Names of the stems, in alphabetical order, as the challenge lists them."""
+        return sorted(self.sources)
+
+    @property
+    def residual_to(self) -> int | None:
+        """Index of the source that gets half of what is left of the mixture; None where the sources do not make it up."""
+        whole = self.config.training.target_instrument is None
+        return self.sources.index("other") if whole and "other" in self.sources else None
+
+    def separate(self, source: Source) -> Iterator[Block]:
+        """Separate audio in constant memory: yields blocks [S, C, n], exactly source.frames samples in all.
+
+        Mono goes in as equal channels and comes out mono; another sample rate is resampled there and back.
+
+        Raises AudioError for audio that cannot be used, SeparationError for an estimate that is not finite.
+        """
+        channels = self.config.audio.num_channels
+        if source.channels not in (1, channels):
+            raise SeparationError(f"{source.name}: has {source.channels} channels, expected 1 or {channels}")
+        blocks = resample(source.blocks(), source.sample_rate, self.sample_rate)
+        mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
+        pieces = overlap_add(
+            mixture, self._separate_chunks, chunk=self.config.chunk, overlap=self.overlap, batch_size=self.batch_size
+        )
+        stems = self._finish(pieces, mono=source.channels == 1)
+        if source.sample_rate == self.sample_rate:
+            yield from stems
+            return
+        first = next(stems)
+        sources, out_channels, _ = first.shape
+        flat = (piece.reshape(sources * out_channels, -1) for piece in itertools.chain([first], stems))
+        for piece in exactly(source.frames, resample(flat, self.sample_rate, source.sample_rate)):
+            yield piece.reshape(sources, out_channels, -1)
+
+    def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool) -> Iterator[Block]:
+        """(mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]: the residual rule, and back to mono."""
+        for mixture, estimates in pieces:
+            if self.residual_to is not None:
+                estimates[self.residual_to] += (mixture.to(self.device) - estimates.sum(dim=0)) / 2
+            if mono:
+                estimates = estimates.mean(dim=1, keepdim=True)  # noqa: PLW2901
+            self.on_progress(mixture.shape[-1])
+            yield estimates.cpu().numpy()
+
+    def separate_array(self, source: Source) -> NDArray[np.float32]:
+        """Separate audio into memory: stems [S, n, C]."""
+        stems: NDArray[np.float32] | None = None
+        position = 0
+        for block in self.separate(source):
+            sources, channels, samples = block.shape
+            if stems is None:
+                stems = np.empty((sources, source.frames, channels), np.float32)
+            stems[:, position : position + samples] = block.swapaxes(1, 2)
+            position += samples
+        return stems
+
+    def separate_music_file(
+        self, mixed_sound_array: NDArray[Any], sample_rate: int
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+        """The challenge's call: mixture [n, C] -> (instrument -> [n, C], instrument -> sample rate, the one that came in)."""
+        mixture = np.asarray(mixed_sound_array)
+        stems = self.separate_array(AudioArray(mixture, sample_rate))
+        named = {name: stem.reshape(mixture.shape) for name, stem in zip(self.sources, stems, strict=True)}
+        return {name: named[name] for name in self.instruments}, dict.fromkeys(self.instruments, sample_rate)
+
+    def raise_aicrowd_error(self, msg: str) -> NoReturn:
+        """The challenge's way to make a message visible in its log."""
+        raise NameError(msg)
+
+    @torch.inference_mode()
+    def _separate_chunks(self, chunks: Tensor) -> Tensor:
+        """[B, C, T] on the CPU -> estimates [B, S, C, T] on the device."""
+        batch, channels, samples = chunks.shape
+        estimates = torch.zeros(batch, len(self.sources), channels, samples, device=self.device)
+        # digital silence is estimated as exact zeros (the last product in the network sees to that): no need to run it
+        audible = chunks.abs().amax(dim=(1, 2)).nonzero().flatten()
+        while len(audible) > 0:
+            now = audible[: self.batch_size]
+            try:
+                estimates[now] = self._estimate(chunks[now].to(self.device))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve_batch(len(now))
+                continue
+            audible = audible[len(now) :]
+        return estimates
+
+    def _estimate(self, mixture: Tensor) -> Tensor:
+        """[B, C, T] -> the ensemble's estimates [B, S, C, T]; what half precision cannot hold is done again without it."""
+        estimates = self._run_ensemble(mixture, self.precision)
+        if self.precision != "fp32":
+            overflowed = ~_is_finite(estimates)
+            if overflowed.any():
+                estimates[overflowed] = self._run_ensemble(mixture[overflowed], "fp32")
+                self.redone_chunks += int(overflowed.sum())
+        if not _is_finite(estimates).all():
+            raise SeparationError(
+                f"{self.folder}: the networks gave NaN or infinite samples in float32; check the checkpoints, and that the "
+                "audio lies within about +-1"
+            )
+        return estimates
+
+    def _run_ensemble(self, mixture: Tensor, precision: str) -> Tensor:
+        """One STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear: the mean of the estimates)."""
+        stft = self.networks[0].stft
+        spec = stft(mixture)  # [B, 2C, F, L]
+        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            total = self.networks[0].separate_spec(spec).float()  # [B, S, 2C, F, L]
+            for network in self.networks[1:]:
+                total += network.separate_spec(spec)
+        return stft.inverse(total / len(self.networks))
+
+    def _halve_batch(self, batch: int) -> None:
+        if batch == 1:
+            raise SeparationError(
+                f"{self.device}: out of memory with one chunk of {self.config.chunk / self.sample_rate:.1f} s at a time; "
+                "close other programs, take --device cpu, or a smaller inference.dim_t in config.yaml"
+            )
+        warnings.warn(f"{self.device}: out of memory, going on with {batch // 2} chunks at a time", stacklevel=2)
+        self.batch_size = batch // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class ModelA(Separator):
+    """Leaderboard A, label noise: the published behaviour, unless arguments say otherwise.
+
+    With a folder of one's own, whatever seeds lie there; with the default one, exactly the published names.
+    """
+
+    leaderboard = "A"
+    default_folder = checkpoint.FOLDER / "modelA"
+
+    def __init__(self, folder: str | Path | None = None, **options: Any) -> None:
+        super().__init__(self.default_folder if folder is None else folder, **options)
+
+    def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
+        if self.folder != self.default_folder:
+            return super()._find_checkpoints(seeds)
+        paths = dict(enumerate(self.folder / name for name in self.published()))
+        wanted = sorted(paths if seeds is None else set(seeds))
+        if not set(wanted) <= set(paths):
+            raise CheckpointError(f"{self.folder}: seeds {wanted} asked for, the published ones are {sorted(paths)}")
+        missing = [paths[seed].name for seed in wanted if not paths[seed].is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{self.folder}: missing {', '.join(missing)}. Download mdx_AB.zip from {checkpoint.DOWNLOAD} "
+                f"and run: {checkpoint.INSTALL}"
+            )
+        return {seed: paths[seed] for seed in wanted}
+
+    @classmethod
+    def published(cls) -> list[str]:
+        """File names of the published checkpoints, seed 0 first."""
+        return checkpoint.published_checkpoints(cls.default_folder.name)
+
+
+class ModelB(ModelA):
+    """Leaderboard B, bleeding: the published behaviour, unless arguments say otherwise."""
+
+    leaderboard = "B"
+    default_folder = checkpoint.FOLDER / "modelB"
+
+
+MODELS = {"A": ModelA, "B": ModelB}
+
+
+def open_model(model: str, **options: Any) -> Separator:
+    """What `--model` names: A, B, or a folder with a config.yaml and checkpoints. Raises UserError."""
+    if model in MODELS:
+        return MODELS[model](**options)
+    if not Path(model).is_dir():
+        raise SeparationError(f"{model}: no such model, expected A, B or a folder with a config.yaml and checkpoints")
+    return Separator(model, **options)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name, or the best there is for `auto`. Raises SeparationError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    listed = ", ".join(kind for kind, available in there.items() if available)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SeparationError(f"device is {name!r}, expected auto, cuda, cuda:N, mps or cpu") from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if not there.get(device.type, False) or (device.index or 0) >= count:
+        raise SeparationError(f"device {name} is not available here; this machine has: {listed}")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """fp16, bf16 or fp32; for `auto` fp16 on CUDA and fp32 elsewhere. Raises SeparationError."""
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in PRECISIONS:
+        raise SeparationError(f"precision is {name!r}, expected auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise SeparationError("precision fp16 is for GPUs; on a CPU, expected fp32 or bf16")
+    return name
+
+
+def _at_least_one(name: str, value: int | None, default: int) -> int:
+    if value is not None and value < 1:
+        raise SeparationError(f"{name} is {value}, expected 1 or more")
+    return default if value is None else value
+
+
+def _is_finite(estimates: Tensor) -> Tensor:
+    """[B, ...] -> [B]."""
+    return torch.isfinite(estimates).flatten(1).all(dim=1)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)  # the latter is how MPS says it

@@ -1,0 +1,57 @@
+"""What the tests share: small models and short songs, made on the spot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    """A folder with a small network's config.yaml and three seeds: the golden ensemble."""
+    return Path(shutil.copytree(GOLDEN / "separation_A", tmp_path / "small_model"))
+
+
+@pytest.fixture
+def make_song() -> Callable[..., Path]:
+    """Writes noise, a different one per seed, into a file whose suffix says the format."""
+
+    def make(
+        path: Path, seconds: float = 0.3, channels: int = 2, rate: int = 44100, level: float = 0.1, seed: int = 0, **how: str
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
+        soundfile.write(path, (level * noise).clip(-1, 1), rate, **how)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python ARGUMENTS` in a process of its own, from the repository's root unless told otherwise."""
+
+    def run(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
