@@ -6,6 +6,7 @@ A user's mistake is one or two lines on standard error and exit status 2; an int
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's main; give the exit status. A UserError is printed, without a traceback."""
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that half-written files are taken away
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import UserError, checkpoint
-from my_submission.src.audio import AudioArray, Block, Source, exactly, resample
+from my_submission.src.audio import AudioArray, Block, Source, StemWriter, exactly, resample
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import load_config
+from my_submission.src.device import PRECISIONS, is_out_of_memory, pick_device, pick_precision
 from my_submission.src.overlap_add import overlap_add
-
-PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class SeparationError(UserError):
@@ -46,7 +45,7 @@ class Separator:
         batch_size: chunks that go through the network together; the config's where None. The result does not depend on it.
         seeds: the ensemble's members; all that are there where None.
 
-    Raises CheckpointError, ConfigError or SeparationError, before any audio is touched.
+    Raises CheckpointError, ConfigError, DeviceError or SeparationError, before any audio is touched.
     """
 
     def __init__(
@@ -142,6 +141,17 @@ class Separator:
             position += samples
         return stems
 
+    def separate_to(self, folder: str | Path, source: Source, container: str = "wav", subtype: str = "PCM_16") -> float:
+        """Separate audio into files `<folder>/<instrument>.<container>`, all of them or none, in constant memory.
+
+        Returns the gain that all stems got so that integer samples do not clip: 1 where none was needed.
+        """
+        channels = 1 if source.channels == 1 else self.config.audio.num_channels
+        with StemWriter(folder, self.sources, source.sample_rate, channels, source.frames, container, subtype) as writer:
+            for block in self.separate(source):
+                writer.write(block)
+        return writer.gain
+
     def separate_music_file(
         self, mixed_sound_array: NDArray[Any], sample_rate: int
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
@@ -167,7 +177,7 @@ class Separator:
             try:
                 estimates[now] = self._estimate(chunks[now].to(self.device))
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._halve_batch(len(now))
                 continue
@@ -263,33 +273,6 @@ def open_model(model: str, **options: Any) -> Separator:
     return Separator(model, **options)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name, or the best there is for `auto`. Raises SeparationError for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, available in there.items() if available))
-    listed = ", ".join(kind for kind, available in there.items() if available)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SeparationError(f"device is {name!r}, expected auto, cuda, cuda:N, mps or cpu") from error
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if not there.get(device.type, False) or (device.index or 0) >= count:
-        raise SeparationError(f"device {name} is not available here; this machine has: {listed}")
-    return device
-
-
-def pick_precision(name: str, device: torch.device) -> str:
-    """fp16, bf16 or fp32; for `auto` fp16 on CUDA and fp32 elsewhere. Raises SeparationError."""
-    if name == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
-    if name not in PRECISIONS:
-        raise SeparationError(f"precision is {name!r}, expected auto, {', '.join(PRECISIONS)}")
-    if name == "fp16" and device.type == "cpu":
-        raise SeparationError("precision fp16 is for GPUs; on a CPU, expected fp32 or bf16")
-    return name
-
-
 def _at_least_one(name: str, value: int | None, default: int) -> int:
     if value is not None and value < 1:
         raise SeparationError(f"{name} is {value}, expected 1 or more")
@@ -299,7 +282,3 @@ def _at_least_one(name: str, value: int | None, default: int) -> int:
 def _is_finite(estimates: Tensor) -> Tensor:
     """[B, ...] -> [B]."""
     return torch.isfinite(estimates).flatten(1).all(dim=1)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)  # the latter is how MPS says it
