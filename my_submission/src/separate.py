@@ -1,0 +1,182 @@
+"""Songs in, stems out: <out>/<name>/<instrument>.wav.
+
+    python -m my_submission separate song.mp3
+    python -m my_submission separate music/ --model B --out stems --format flac
+    torchrun --nproc-per-node 4 -m my_submission separate music/
+
+Reads what libsndfile reads (wav, flac, mp3, ogg, opus, aiff); a folder stands for all such files in it and below. What is
+done already is passed over, so that the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from my_submission.src import UserError, cli
+from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile
+
+if TYPE_CHECKING:
+    from my_submission.src.separator import Separator
+
+
+@dataclass(frozen=True)
+class Job:
+    """One song to separate."""
+
+    path: Path
+    folder: Path  # where its stems go
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command: 0, or 2 where a song could not be separated."""
+    options = _parse(argv)
+    jobs = find_jobs(options.inputs, options.out)
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if rank == 0:
+        _announce_reading(jobs, ranks)
+    failed = separate_all(jobs[rank::ranks], options, rank)
+    if ranks > 1:
+        failed = _total_of_ranks(failed)
+    if rank == 0 and failed and len(jobs) > 1:
+        print(f"{failed} of {len(jobs)} songs failed", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = cli.Parser(prog="python -m my_submission separate", description=__doc__)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    parser.add_argument("--model", default="A", metavar="A|B|DIR", help="DIR: config.yaml and checkpoints (default: A)")
+    parser.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default: separated")
+    cli.add_ensemble_options(parser)
+    parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="of the stems (default: wav)")
+    parser.add_argument("--subtype", default="PCM_16", choices=SUBTYPES["wav"], help="of the samples (default: PCM_16)")
+    parser.add_argument("--overwrite", action="store_true", help="replace stems that are there already")
+    options = parser.parse_args(argv)
+    if options.subtype not in SUBTYPES[options.format]:
+        parser.error(f"--format {options.format} has no --subtype {options.subtype}: {', '.join(SUBTYPES[options.format])}")
+    return options
+
+
+def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
+    """The songs that the inputs stand for, and the folder below `out` for each: its name, or its path below the input.
+
+    Raises AudioError for a folder without audio, and for two songs that would share a folder.
+    """
+    jobs: dict[Path, Job] = {}
+    for path in inputs:
+        songs = _audio_below(path, out) if path.is_dir() else [path]
+        if not songs:
+            raise AudioError(f"{path}: holds no audio, expected files ending in {' '.join(SUFFIXES)}")
+        for song in songs:
+            below = song.relative_to(path).parent if path.is_dir() else Path()
+            name = song.stem if song.stem.strip(".") else song.name  # "...mp3" has the stem ".."
+            job = Job(song, out / below / name)
+            other = jobs.setdefault(job.folder, job)
+            if other.path.resolve() != song.resolve():
+                raise AudioError(
+                    f"{other.path} and {song} would both be written to {job.folder}; separate them with another --out each"
+                )
+    return list(jobs.values())
+
+
+def _audio_below(folder: Path, out: Path) -> list[Path]:
+    """Audio files in a folder and below, but nothing hidden and nothing of our own output."""
+
+    def wanted(path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden and out.resolve() not in path.resolve().parents
+
+    return sorted(filter(wanted, folder.rglob("*")))
+
+
+def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
+    """How much there is to do; files that cannot be read are reported when their turn comes."""
+    seconds = 0.0
+    for job in jobs:
+        try:
+            seconds += AudioFile(job.path).seconds
+        except AudioError:
+            continue
+    shared = f", shared by {ranks} processes" if ranks > 1 else ""
+    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
+
+
+def separate_all(jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> int:
+    """Separate one song after the other; say what becomes of each; return how many failed."""
+    from my_submission.src.separator import open_model
+
+    if options.device == "auto" and "LOCAL_RANK" in os.environ:
+        import torch
+
+        if torch.cuda.is_available():
+            options.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    separator = open_model(options.model, **cli.ensemble_options(options))
+    if rank == 0:
+        print(
+            f"model {options.model}: seeds {', '.join(map(str, separator.checkpoints))} on {separator.device} in "
+            f"{separator.precision}, overlap {separator.overlap} -> {options.out}",
+            flush=True,
+        )
+    failed = 0
+    for job in jobs:
+        try:
+            tqdm.write(_separate_one(separator, job, options, rank))
+        except UserError as error:
+            failed += 1
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    if separator.redone_chunks:
+        print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
+    return failed
+
+
+def _separate_one(separator: Separator, job: Job, options: argparse.Namespace, rank: int) -> str:
+    """Separate one song; return the line that says so."""
+    written = [job.folder / f"{name}.{options.format}" for name in separator.sources]
+    there = [path for path in written if path.exists()]
+    if there and not options.overwrite:
+        if len(there) == len(written):
+            return f"{job.path}: is done already, in {job.folder} (--overwrite does it again)"
+        raise AudioError(f"{job.folder}: holds {there[0].name} of another run; --overwrite replaces it")
+    song = AudioFile(job.path)
+    started = time.perf_counter()
+    with _progress(separator, song, rank):
+        gain = separator.separate_to(job.folder, song, options.format, options.subtype)
+    taken = time.perf_counter() - started
+    line = f"{job.path} -> {job.folder}  ({taken:.1f} s, {taken / song.seconds:.2f} x its duration)"
+    if gain < 1:
+        decibels = 20 * math.log10(gain)
+        line += f"\n  all stems {decibels:.1f} dB, or {options.subtype} would clip (a wav of --subtype FLOAT keeps the level)"
+    return line
+
+
+@contextlib.contextmanager
+def _progress(separator: Separator, song: AudioFile, rank: int) -> Iterator[None]:
+    """A bar over the seconds of a song, on a terminal."""
+    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
+    with tqdm(total=song.seconds, desc=song.path.name, position=rank, leave=False, disable=None, bar_format=form) as bar:
+        separator.on_progress = lambda frames: bar.update(frames / separator.sample_rate)
+        yield
+
+
+def _total_of_ranks(failed: int) -> int:
+    """Wait for the other processes, so that none is stopped because one has failed; give the number of all failures."""
+    import torch
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+    total = torch.tensor(failed)
+    torch.distributed.all_reduce(total)
+    torch.distributed.destroy_process_group()
+    return int(total)
