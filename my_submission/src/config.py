@@ -238,18 +238,23 @@ def load_config(path: str | Path) -> Config:
 
     Raises ConfigError, naming the file and the key, for anything that cannot be used.
     """
-    path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: bytes, name: str) -> Config:
+    """The same for a config.yaml that is in memory; `name` stands in messages."""
+    try:
+        tree = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML: {first_line}") from error
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     try:
         return _build(Config, tree, "")
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _build(cls: type, tree: object, prefix: str) -> Any:
