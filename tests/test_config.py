@@ -1,0 +1,130 @@
+"""Configurations: the published ones load, and every way to get one wrong is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import GOLDEN, ROOT
+
+from my_submission.src.config import ConfigError, load_config
+
+CKPTS = ROOT / "my_submission" / "ckpts"
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a golden config with some keys changed: changed({"audio.dim_f": 5})."""
+
+    def write(changes: dict[str, Any], drop: str | None = None) -> Path:
+        tree = yaml.safe_load((GOLDEN / "instance_gelu" / "config.yaml").read_text())
+        for dotted, value in changes.items():
+            section, key = dotted.split(".")
+            tree[section][key] = value
+        if drop:
+            section, key = drop.split(".")
+            del tree[section][key]
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", [*CKPTS.glob("*/config.yaml"), *GOLDEN.glob("*/config.yaml")], ids=lambda p: p.parent.name)
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert load_config(path).sources
+
+
+def test_the_published_values() -> None:
+    a, b = load_config(CKPTS / "modelA" / "config.yaml"), load_config(CKPTS / "modelB" / "config.yaml")
+    assert (a.audio, a.model, a.inference) == (b.audio, b.model, b.inference)
+    assert (a.chunk, a.inference.num_overlap, a.inference.batch_size) == (1_047_552, 8, 2)
+    assert a.sources == ("vocals", "drums", "bass", "other")
+    assert (a.training.num_steps, a.training.q, a.training.coarse_loss_clip, a.training.datasets) == (100_000, 0.4, True, ())
+    assert (b.training.num_steps, b.training.q, b.training.coarse_loss_clip) == (150_000, 0.93, False)
+    assert b.training.datasets == ("../data/moises/bleeding",)
+
+
+def test_a_config_survives_being_written_as_yaml(changed: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_config(changed({"training.datasets": ["a", "b"], "training.grad_clip": 1}))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(config.as_dict()))
+    assert load_config(again) == config
+
+
+def test_a_number_that_yaml_takes_for_a_string(changed: Callable[..., Path]) -> None:
+    path = changed({})
+    path.write_text(path.read_text().replace("lr: 0.0001", "lr: 1e-4"))
+    assert load_config(path).training.lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio.dim_ff": 1}, "audio.dim_ff is not a key of this file; did you mean audio.dim_f?"),
+        ({"audio.dim_f": "many"}, "audio.dim_f is 'many', expected a whole number"),
+        ({"audio.dim_f": 64.5}, "audio.dim_f is 64.5, expected a whole number"),
+        ({"audio.dim_f": True}, "audio.dim_f is True, expected a whole number"),
+        ({"audio.dim_f": None}, "audio.dim_f is empty, expected a whole number"),
+        ({"audio.dim_f": 0}, "audio.dim_f is 0, expected a number above 0"),
+        ({"audio.dim_f": 256}, "audio.dim_f is 256, but audio.n_fft = 256 has only 129 frequency bins"),
+        ({"audio.dim_f": 126}, "audio.dim_f is 126, not a multiple of model.num_subbands = 4"),
+        ({"audio.dim_f": 120}, "audio.dim_f / model.num_subbands is 30, not a multiple of model.scale"),
+        ({"audio.n_fft": 255}, "audio.n_fft is 255, expected an even number"),
+        ({"audio.hop_length": 200, "audio.chunk_size": 3000}, "audio.hop_length is 200, but the STFT can be inverted"),
+        ({"audio.chunk_size": 961}, "audio.chunk_size is 961, expected audio.hop_length * (audio.dim_t - 1) = 960"),
+        ({"audio.dim_t": 18, "audio.chunk_size": 1088}, "audio.dim_t is 18, not a multiple of model.scale"),
+        ({"inference.dim_t": 30}, "inference.dim_t is 30, not a multiple of model.scale"),
+        ({"inference.dim_t": 0}, "inference.dim_t is 0, expected a number above 0"),
+        ({"audio.n_fft": 4096}, "is too short for audio.n_fft = 4096"),
+        ({"inference.num_overlap": 2000}, "inference.num_overlap is 2000, but a chunk has only 1984 samples"),
+        ({"model.act": "swish"}, "model.act is 'swish', expected gelu, relu or elu with its alpha (elu0.7)"),
+        ({"model.act": "elu"}, "model.act is 'elu', expected"),
+        ({"model.norm": "LayerNorm"}, "model.norm is 'LayerNorm', expected InstanceNorm, BatchNorm or GroupNorm"),
+        ({"model.norm": "GroupNorm3"}, "a scale has 8 channels"),
+        ({"model.scale": [2]}, "model.scale is [2], expected 2 numbers"),
+        ({"model.scale": [2, 0]}, "model.scale is [2, 0], expected numbers above 0"),
+        ({"model.bottleneck_factor": 16}, "the deepest scale has only 8 frequency bins"),
+        ({"training.q": 1.5}, "training.q is 1.5, expected above 0 and up to 1"),
+        ({"training.lr": float("nan")}, "training.lr is nan, expected a number"),
+        ({"training.ema_momentum": 1}, "training.ema_momentum is 1.0, expected 0 up to below 1"),
+        ({"training.grad_clip": 0}, "training.grad_clip is 0.0, expected null or a number above 0"),
+        ({"training.instruments": []}, "training.instruments is empty"),
+        ({"training.instruments": "vocals"}, "training.instruments is 'vocals', expected a list"),
+        ({"training.instruments": ["a", "a"]}, "training.instruments names one twice"),
+        ({"training.instruments": ["../../etc"]}, "training.instruments holds '../../etc', expected letters"),
+        ({"training.target_instrument": "flute"}, "training.target_instrument is 'flute', expected null or one of"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(changed: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
+    path = changed(changes)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+def test_files_that_are_no_config(changed: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing: training\.lr"):
+        load_config(changed({}, drop="training.lr"))
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load_config(tmp_path / "nowhere.yaml")
+    for text, message in [("", "the file is empty"), ("a: [", "not valid YAML"), ("- 1", "expected a section of keys")]:
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"audio: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'owned'}]")
+    with pytest.raises(ConfigError):
+        load_config(path)
+    assert not (tmp_path / "owned").exists()

@@ -1,0 +1,107 @@
+"""The streaming chunker, over many sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from my_submission.src.overlap_add import overlap_add
+
+CHUNK = 24
+
+
+def in_blocks(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+    """The signal cut into blocks of these sizes, over and over; 0 is a block too."""
+    position = turn = 0
+    while position < signal.shape[-1]:
+        size = sizes[turn % len(sizes)]
+        yield signal[:, position : position + size]
+        position, turn = position + size, turn + 1
+
+
+def run(signal: Tensor, process: object, sizes: list[int], **how: int) -> tuple[Tensor, Tensor]:
+    pieces = list(overlap_add(in_blocks(signal, sizes), process, chunk=CHUNK, **how))
+    return torch.cat([a for a, _ in pieces], -1), torch.cat([b for _, b in pieces], -1)
+
+
+def reference(signal: Tensor, overlap: int, process: object) -> Tensor:
+    """The definition, in one piece: every chunk that touches the signal, divided by the true coverage."""
+    hop, samples = CHUNK // overlap, signal.shape[-1]
+    padded = torch.nn.functional.pad(signal, (CHUNK - hop, 2 * CHUNK))
+    total, coverage = torch.zeros_like(padded), torch.zeros_like(padded)
+    for begin in range(0, CHUNK - hop + samples, hop):
+        total[:, begin : begin + CHUNK] += process(padded[None, :, begin : begin + CHUNK])[0]
+        coverage[:, begin : begin + CHUNK] += 1
+    inside = slice(CHUNK - hop, CHUNK - hop + samples)
+    return total[:, inside] / coverage[:, inside]
+
+
+lengths = st.integers(1, 5 * CHUNK)
+block_sizes = st.lists(st.integers(0, 3 * CHUNK), min_size=1, max_size=5).filter(any)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lengths, st.integers(1, 9), st.integers(1, 5), block_sizes)
+def test_identity_gives_the_signal_back(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
+    signal = torch.arange(1.0, 2 * samples + 1).reshape(2, samples)
+    mixture, result = run(signal, lambda chunks: chunks, sizes, overlap=overlap, batch_size=batch_size)
+    assert torch.equal(mixture, signal)
+    torch.testing.assert_close(result, signal, rtol=1e-6, atol=0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lengths, st.integers(1, 9), st.integers(1, 5), block_sizes)
+def test_neither_batches_nor_blocks_change_the_answer(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
+    signal = torch.rand(1, samples, generator=torch.Generator().manual_seed(samples))
+    ramp = torch.linspace(0.5, 1.5, CHUNK)  # what depends on the place in the chunk shows a chunk in the wrong place
+
+    def process(chunks: Tensor) -> Tensor:
+        return chunks.flip(-1) * ramp
+
+    _, result = run(signal, process, sizes, overlap=overlap, batch_size=batch_size)
+    _, plain = run(signal, process, [samples], overlap=overlap, batch_size=1)
+    assert torch.equal(result, plain)
+    torch.testing.assert_close(result, reference(signal, overlap, process), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("overlap", [1, 5, 8, CHUNK])
+@pytest.mark.parametrize("samples", [CHUNK - 1, CHUNK, 3 * CHUNK])
+def test_no_chunk_is_wasted(samples: int, overlap: int) -> None:
+    begun = []
+
+    def process(chunks: Tensor) -> Tensor:
+        assert chunks.shape[0] <= 2
+        begun.extend(chunks[:, 0, -1].tolist())
+        return chunks
+
+    run(torch.ones(1, samples), process, [7], overlap=overlap, batch_size=2)
+    hop = CHUNK // overlap
+    assert len(begun) == -(-(samples + CHUNK - hop) // hop)
+
+
+def test_extra_axes_and_nothing_at_all() -> None:
+    signal = torch.rand(2, 100)
+    _, stems = run(signal, lambda chunks: torch.stack([chunks, 2 * chunks, -chunks], 1), [9], overlap=4, batch_size=3)
+    torch.testing.assert_close(stems, torch.stack([signal, 2 * signal, -signal]))
+    assert list(overlap_add([], lambda chunks: chunks, chunk=8, overlap=2)) == []
+    assert list(overlap_add([torch.zeros(2, 0)], lambda chunks: chunks, chunk=8, overlap=2)) == []
+
+
+def test_pieces_are_the_callers_to_keep() -> None:
+    signal = torch.rand(1, 500)
+    pieces = []
+    for mixture, result in overlap_add(signal.split(11, -1), lambda chunks: chunks, chunk=CHUNK, overlap=3, batch_size=2):
+        result.add_(1)  # must not reach later samples
+        pieces.append(mixture)
+    assert torch.equal(torch.cat(pieces, -1), signal)
+
+
+@pytest.mark.parametrize(("overlap", "batch_size"), [(0, 1), (CHUNK + 1, 1), (1, 0)])
+def test_impossible_settings(overlap: int, batch_size: int) -> None:
+    with pytest.raises(ValueError, match="expected 1"):
+        list(overlap_add([torch.ones(1, 5)], lambda chunks: chunks, chunk=CHUNK, overlap=overlap, batch_size=batch_size))

@@ -1,0 +1,40 @@
+"""The STFT pair."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from my_submission.src.stft import STFT
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(5, 40), st.sampled_from([(64, 16), (64, 32), (256, 64), (62, 20)]))
+def test_there_and_back(batch: int, channels: int, frames: int, sizes: tuple[int, int]) -> None:
+    n_fft, hop_length = sizes
+    stft = STFT(n_fft, hop_length, n_fft // 2 + 1)
+    waveform = torch.randn(batch, channels, hop_length * (frames - 1))
+    spec = stft(waveform)
+    assert spec.shape == (batch, 2 * channels, n_fft // 2 + 1, frames)
+    torch.testing.assert_close(stft.inverse(spec), waveform, rtol=0, atol=1e-5)
+
+
+def test_channels_are_left_real_left_imaginary_right_real_right_imaginary() -> None:
+    stft = STFT(64, 16, 20)
+    waveform = torch.randn(1, 2, 16 * 9)
+    spec = stft(waveform)
+    for channel in (0, 1):
+        padded = torch.nn.functional.pad(waveform[:, channel : channel + 1], (32, 32), mode="reflect")[0, 0]
+        frame = torch.fft.rfft(padded[16 * 3 : 16 * 3 + 64] * torch.hann_window(64))[:20]  # frame 3, by hand
+        torch.testing.assert_close(spec[0, 2 * channel, :, 3], frame.real)
+        torch.testing.assert_close(spec[0, 2 * channel + 1, :, 3], frame.imag)
+
+
+def test_it_stays_in_float32_under_autocast_and_out_of_the_state_dict() -> None:
+    stft = STFT(64, 16, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        spec = stft(torch.randn(1, 1, 160))
+        assert spec.dtype == torch.float32
+        assert stft.inverse(spec.bfloat16()).dtype == torch.float32
+    assert not stft.state_dict()
