@@ -21,7 +21,7 @@ from my_submission.user_config import MySeparationModel
 
 
 class WrapperError(UserError):
-    """A folder that the evaluation needs and that is not there."""
+    """A folder that the evaluation needs, and that is not there or cannot be made."""
 
 
 class AIcrowdWrapper:
@@ -71,14 +71,20 @@ class AIcrowdWrapper:
         """Refuse, with NameError, a model's answer that does not hold exactly the four instruments."""
         for what, answer in (("stems", stems), ("sample rates", sample_rates)):
             if set(answer) != set(self.instruments):
-                found = ", ".join(map(str, sorted(answer))) or "none"
+                found = ", ".join(sorted(map(str, answer))) or "none"
                 self.raise_aicrowd_error(f"the model gave {what} for {found}; expected {', '.join(self.instruments)}")
 
     def save_prediction(
         self, prediction_path: str | Path, stems: Mapping[str, NDArray[Any]], sample_rates: Mapping[str, int]
     ) -> None:
-        """Write each stem [n, C] as <prediction_path>/<instrument>.wav, 16-bit PCM: what goes past +-1 clips."""
+        """Write each stem [n, C] as <prediction_path>/<instrument>.wav, 16-bit PCM: what goes past +-1 clips.
+
+        Raises WrapperError, AudioError where that cannot be done.
+        """
         folder = Path(prediction_path)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WrapperError(f"{folder}: cannot be made ({error.strerror}), expected a folder for the stems") from error
         for instrument in self.instruments:
             audio.write(folder / f"{instrument}.wav", stems[instrument], sample_rates[instrument])

@@ -108,11 +108,11 @@ class AudioArray:
                 f"{name}: found {array.dtype} of shape {list(array.shape)}, expected floating point of shape "
                 "[samples, channels]"
             )
+        if array.size == 0:
+            raise AudioError(f"{name}: holds no audio, expected at least one sample")
         self.array = array.reshape(len(array), -1)
         self.name, self.sample_rate = name, sample_rate
         self.frames, self.channels = self.array.shape
-        if self.array.size == 0:
-            raise AudioError(f"{name}: holds no audio, expected at least one sample")
 
     def blocks(self) -> Iterator[Block]:
         """The audio from its beginning, [C, n] at a time."""
@@ -146,12 +146,13 @@ def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
 
 
 def _has_last_ogg_page(path: Path) -> bool:
-    """Whether the last page (64 KiB at most) carries the end-of-stream flag, as RFC 3533 has it."""
+    """Whether the last page is there whole and carries the end-of-stream flag, as RFC 3533 has it."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 17)))
+        file.seek(max(0, path.stat().st_size - (1 << 17)))  # a page has 64 KiB at most
         tail = file.read()
-    page = tail.rfind(b"OggS\0")
-    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)
+    page = tail[max(0, tail.rfind(b"OggS\0")) :]
+    segments = page[26] if len(page) > 26 else 0
+    return len(page) >= 27 + segments + sum(page[27 : 27 + segments]) and bool(page[5] & 4)
 
 
 def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Iterator[Block]:
@@ -206,6 +207,8 @@ def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str 
         with _create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
             file.write(array)
         partial.replace(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
     finally:
         partial.unlink(missing_ok=True)
 

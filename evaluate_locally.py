@@ -1,0 +1,231 @@
+"""Separate a dataset as the evaluator does, score it, and time it.
+
+    python evaluate_locally.py                             # ./public_dataset -> ./evaluator_outputs, beside this file
+    python evaluate_locally.py --data songs --out predictions --model B --csv scores.csv
+
+Every folder of the dataset is a track: a mixture.wav, and bass.wav, drums.wav, other.wav and vocals.wav where it is to be
+scored. The score is global SDR; the mean is over songs. The same command again goes on where it was interrupted, and tries
+tracks that failed once more. Exit status: 0, 1 where a track failed, 2 for a mistake in what was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from my_submission.src import UserError, audio, cli
+from my_submission.src.journal import Journal
+from my_submission.src.metrics import MetricError, global_sdr
+from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, shown, write_csv
+
+if TYPE_CHECKING:
+    from my_submission.aicrowd_wrapper import AIcrowdWrapper
+
+ROOT = Path(__file__).resolve().parent
+JOURNAL = "evaluation.jsonl"  # in the folder of the predictions
+
+
+class EvaluationError(UserError):
+    """A dataset, a model or a track that cannot be evaluated."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command: 0, or 1 where a track failed."""
+    options = _parse(argv)
+    data = _folder("--data", options.data, ROOT / "public_dataset", "AICROWD_DATASET_DIR")
+    out = _folder("--out", options.out, ROOT / "evaluator_outputs", "AICROWD_PUBLIC_SHARED_DIR", "predictions")
+    tracks = find_tracks(data, out)
+    if options.csv and (options.csv.is_dir() or not options.csv.absolute().parent.is_dir()):
+        raise EvaluationError(f"--csv {options.csv}: expected the name of a file in a folder that exists")
+
+    from my_submission.aicrowd_wrapper import AIcrowdWrapper
+
+    model = open_chosen_model(options)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"{out}: cannot be made ({error.strerror}); name another folder with --out") from error
+    wrapper = AIcrowdWrapper(data, out, model=model)
+    print(f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} of {data} -> {out}", flush=True)
+    with Journal(out / JOURNAL, settings_of_run(data, model)) as journal:
+        results, failed = evaluate(wrapper, tracks, journal)
+        if options.csv:
+            write_csv(options.csv, results)
+        print_report(results, failed, getattr(model, "redone_chunks", 0))
+        if not failed:
+            journal.finish()
+    return 1 if failed else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = cli.Parser(prog="python evaluate_locally.py", description=__doc__)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the dataset (default: public_dataset)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the predictions (default: evaluator_outputs)")
+    parser.add_argument(
+        "--model", metavar="A|B|DIR", help="DIR: config.yaml and checkpoints (default: what user_config.py names)"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line per track and instrument")
+    cli.add_ensemble_options(parser)
+    return parser.parse_args(argv)
+
+
+def _folder(option: str, asked: Path | None, default: Path, variable: str, below: str = "") -> Path:
+    """The folder that the wrapper is going to use: the environment's, or the option's, or the default."""
+    environment = os.environ.get(variable)
+    if not environment:
+        return asked or default
+    if asked:
+        raise EvaluationError(
+            f"{option} {asked}: {variable} is set too, to {environment}, and would win; unset it, or leave {option} out"
+        )
+    return Path(environment) / below
+
+
+def find_tracks(data: Path, out: Path) -> list[str]:
+    """Names of the dataset's tracks: its folders, but hidden ones.
+
+    Raises EvaluationError where there is none, and where predictions would land among the tracks.
+    """
+    if not data.is_dir():
+        raise EvaluationError(f"{data}: no such folder, expected a dataset; name yours with --data")
+    if data.resolve() in (out.resolve(), *out.resolve().parents):
+        raise EvaluationError(f"--out {out}: lies in the dataset {data}; expected a folder elsewhere")
+    tracks = sorted(path.name for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not tracks:
+        raise EvaluationError(f"{data}: holds no tracks, expected a folder for each, with a mixture.wav in it")
+    return tracks
+
+
+def open_chosen_model(options: argparse.Namespace) -> Any:
+    """What --model names, or user_config's class, with the ensemble's options. Raises UserError."""
+    from my_submission.src.separator import open_model
+    from my_submission.user_config import MySeparationModel
+
+    ensemble = cli.ensemble_options(options)
+    if options.model:
+        model = open_model(options.model, **ensemble)
+    else:  # a class of the user's own need not take any
+        given = {name: value for name, value in ensemble.items() if value not in (None, "auto")}
+        try:
+            inspect.signature(MySeparationModel).bind(**given)
+        except TypeError as error:
+            raise EvaluationError(f"MySeparationModel of user_config.py does not take these options ({error})") from error
+        model = MySeparationModel(**given)
+    if sorted(model.instruments) != list(INSTRUMENTS):
+        raise EvaluationError(
+            f"{options.model or 'MySeparationModel'}: separates {', '.join(model.instruments)}; the challenge wants exactly "
+            f"{', '.join(INSTRUMENTS)} (to use another model: python -m my_submission separate)"
+        )
+    return model
+
+
+def settings_of_run(data: Path, model: Any) -> dict[str, Any]:
+    """What tells one evaluation from another. Not the batch size: results do not depend on it."""
+    from my_submission.src.checkpoint import sha256
+    from my_submission.src.separator import Separator
+
+    settings = {"the dataset": str(data.resolve()), "the model's class": type(model).__qualname__}
+    if isinstance(model, Separator):
+        settings["the model's folder"] = str(model.folder.resolve())
+        settings |= {"overlap": model.overlap, "precision": model.precision, "device": str(model.device)}
+        for path in (model.folder / "config.yaml", *model.checkpoints.values()):
+            settings[path.name] = sha256(path)[:16]
+    return settings
+
+
+def evaluate(wrapper: AIcrowdWrapper, tracks: Sequence[str], journal: Journal) -> tuple[list[Result], dict[str, str]]:
+    """Evaluate what the journal does not hold yet: results in the order of the tracks, and why the others failed."""
+    results = {entry["track"]: Result(**entry) for entry in journal.entries}
+    results = {track: results[track] for track in tracks if track in results and _is_current(results[track], wrapper)}
+    failed = {}
+    if journal.differences:
+        print(f"beginning anew: {'; '.join(journal.differences)}", flush=True)
+    if results:
+        print(f"going on where the last evaluation stopped: {len(results)} of {len(tracks)} tracks are done", flush=True)
+    with tqdm(total=len(tracks), initial=len(results), desc="tracks", unit="track", disable=None) as bar:
+        for track in tracks:
+            if track in results:
+                continue
+            try:
+                result = evaluate_track(wrapper, track)
+            except UserError as error:
+                failed[track] = str(error)
+            except Exception as error:  # a model of the user's own may fail in any way; the other tracks are worth having
+                failed[track] = f"{type(error).__name__}: {error}"
+                tqdm.write(traceback.format_exc(), file=sys.stderr)
+            else:
+                journal.append(asdict(result))
+                results[track] = result
+            tqdm.write(f"{shown(track)}: {line(results[track]) if track in results else 'FAILED: ' + failed[track]}")
+            sys.stdout.flush()
+            bar.update()
+    return [results[track] for track in tracks if track in results], failed
+
+
+def _is_current(result: Result, wrapper: AIcrowdWrapper) -> bool:
+    """Whether a result of the journal still holds: the same files went in, and the predictions are there."""
+    predictions = wrapper.predictions_dir / result.track
+    there = all((predictions / f"{name}.wav").is_file() for name in INSTRUMENTS)
+    return there and result.files == _stamps(wrapper.dataset_dir / result.track)
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of a track's files."""
+    paths = [folder / f"{name}.wav" for name in ("mixture", *INSTRUMENTS)]
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()}
+
+
+def evaluate_track(wrapper: AIcrowdWrapper, track: str) -> Result:
+    """Separate one track through the wrapper and score the files that it wrote, as the challenge does.
+
+    Raises UserError for audio that cannot be used, and what the model and the wrapper raise.
+    """
+    folder, predictions = wrapper.dataset_dir / track, wrapper.predictions_dir / track
+    for name in INSTRUMENTS:  # of an earlier run: a track that fails leaves no old stems behind
+        (predictions / f"{name}.wav").unlink(missing_ok=True)
+    files = _stamps(folder)
+    seconds = audio.AudioFile(folder / "mixture.wav").seconds
+    started = time.perf_counter()
+    with _progress(wrapper.model, seconds):
+        wrapper.separate_music_file(track)
+    taken = time.perf_counter() - started
+    missing = [name for name in INSTRUMENTS if not (folder / f"{name}.wav").exists()]
+    scored = () if missing else INSTRUMENTS
+    sdr = {name: score_files(folder / f"{name}.wav", predictions / f"{name}.wav") for name in scored}
+    return Result(track, seconds, taken, sdr, missing, files)
+
+
+def score_files(reference: Path, estimate: Path) -> float:
+    """Global SDR of a stem's file, dB: rounding and clipping count. Raises AudioError, MetricError."""
+    truth, rate = audio.read(reference)
+    found, found_rate = audio.read(estimate)
+    try:
+        if rate != found_rate:
+            raise MetricError(f"the estimate has {found_rate} Hz, expected the reference's {rate} Hz")
+        return global_sdr(truth, found)
+    except MetricError as error:
+        raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
+
+
+@contextlib.contextmanager
+def _progress(model: Any, seconds: float) -> Iterator[None]:
+    """A bar over the seconds of a track, on a terminal; a class of the user's own need not feed it."""
+    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
+    with tqdm(total=seconds, desc="this track", position=1, leave=False, disable=None, bar_format=form) as bar:
+        model.on_progress = lambda frames: bar.update(frames / model.sample_rate)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
