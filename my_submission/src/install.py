@@ -28,7 +28,7 @@ from my_submission.src.config import Config, load_config, parse_config
 CONFIG = "config.yaml"
 MODELS = ("modelA", "modelB")
 JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what archivers and desktops add; never written
-MAX_CONFIG_BYTES = 1 << 16
+MAX_CONFIG_BYTES, MAX_CHECKPOINT_BYTES = 1 << 16, 4 * PUBLISHED_BYTES  # of what is unpacked into memory
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,7 +135,7 @@ def _check_own(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], arc
     for path, member in tqdm(members.items(), desc="checking", leave=False, disable=None):
         if path in PUBLISHED:
             name = f"{archive}: {path}"
-            if member.file_size > 4 * PUBLISHED_BYTES:  # before it is unpacked into memory
+            if member.file_size > MAX_CHECKPOINT_BYTES:
                 raise CheckpointError(f"{name} has {member.file_size} bytes, too many for a network of this family")
             with _unpacking(opened, member, archive) as file:
                 state = checkpoint.read_state_dict(io.BytesIO(file.read()), name)
