@@ -72,6 +72,7 @@ class Separator:
             for path in self.checkpoints.values()
         ]
         self.sources = list(self.config.sources)  # in the order of the network's source axis
+        self.batch_was_halved = False
         self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
         self.on_progress: Callable[[int], object] = lambda frames: None  # told of samples done, at the model's rate
 
@@ -215,7 +216,9 @@ class Separator:
                 f"{self.device}: out of memory with one chunk of {self.config.chunk / self.sample_rate:.1f} s at a time; "
                 "close other programs, take --device cpu, or a smaller inference.dim_t in config.yaml"
             )
-        warnings.warn(f"{self.device}: out of memory, going on with {batch // 2} chunks at a time", stacklevel=2)
+        if not self.batch_was_halved:
+            warnings.warn(f"{self.device}: out of memory with {batch} chunks at a time, going on with fewer", stacklevel=2)
+        self.batch_was_halved = True
         self.batch_size = batch // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -229,6 +232,7 @@ class ModelA(Separator):
 
     leaderboard = "A"
     default_folder = checkpoint.FOLDER / "modelA"
+    default_checkpoints = checkpoint.published_checkpoints("modelA")
 
     def __init__(self, folder: str | Path | None = None, **options: Any) -> None:
         super().__init__(self.default_folder if folder is None else folder, **options)
@@ -236,7 +240,7 @@ class ModelA(Separator):
     def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
         if self.folder != self.default_folder:
             return super()._find_checkpoints(seeds)
-        paths = dict(enumerate(self.folder / name for name in self.published()))
+        paths = dict(enumerate(self.folder / name for name in self.default_checkpoints))
         wanted = sorted(paths if seeds is None else set(seeds))
         if not set(wanted) <= set(paths):
             raise CheckpointError(f"{self.folder}: seeds {wanted} asked for, the published ones are {sorted(paths)}")
@@ -251,7 +255,7 @@ class ModelA(Separator):
     @classmethod
     def published(cls) -> list[str]:
         """File names of the published checkpoints, seed 0 first."""
-        return checkpoint.published_checkpoints(cls.default_folder.name)
+        return cls.default_checkpoints
 
 
 class ModelB(ModelA):
@@ -259,6 +263,7 @@ class ModelB(ModelA):
 
     leaderboard = "B"
     default_folder = checkpoint.FOLDER / "modelB"
+    default_checkpoints = checkpoint.published_checkpoints("modelB")
 
 
 MODELS = {"A": ModelA, "B": ModelB}
