@@ -82,6 +82,20 @@ class AudioFile:
                 position += len(block)
                 yield np.ascontiguousarray(block.T)
 
+    def chunk(self, start: int, samples: int) -> Block:
+        """The audio from sample `start` on, [C, n]: `samples` of it, fewer where the file ends."""
+        samples = min(samples, self.frames - start)
+        with self._open() as file:
+            try:
+                file.seek(start)
+                block = file.read(samples, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                block = np.empty((0, self.channels), np.float32)
+        if len(block) < samples:
+            raise _truncated(self.path, f"the {samples} samples from {start / self.sample_rate:.2f} s on cannot be read")
+        _refuse_not_finite(block, self.name, start / self.sample_rate)
+        return np.ascontiguousarray(block.T)
+
     def _open(self) -> soundfile.SoundFile:
         if self.path.is_dir():
             raise AudioError(f"{self.name}: is a folder, expected an audio file")

@@ -142,6 +142,7 @@ class TrainingConfig:
     q: float  # quantile of the loss at and above which it is masked
     target_instrument: str | None  # train and estimate this one alone
     datasets: tuple[str, ...] = ()  # folders, used where the command line names none
+    activation_checkpointing: bool = False  # compute activations twice instead of keeping them: slower, less memory
 
     def __post_init__(self) -> None:
         _require_positive(self, "training", "batch_size", "lr", "num_steps")

@@ -10,8 +10,12 @@ Inside the U-Net a tensor is [B, c, L, f]: c network channels, L frames, f frequ
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from my_submission.src.config import Config, ModelConfig
 from my_submission.src.stft import STFT
@@ -51,6 +55,9 @@ class TFCTDFNet(nn.Module):
             activation(model),
             nn.Conv2d(widths[0], self.num_sources * bands, 1, bias=False),
         )
+        for module in self.modules():
+            if isinstance(module, Recomputable):
+                module.recompute = config.training.activation_checkpointing
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Waveform in, waveforms out; the shapes are in the class's docstring."""
@@ -99,7 +106,36 @@ class TFCTDF(nn.Module):
         return x
 
 
-class ResidualUnit(nn.Module):
+class Recomputable(nn.Module):
+    """A part of the network that training can compute again on the way back, instead of keeping all that is inside it."""
+
+    recompute = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `compute`."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self.compute(x)
+        # nothing here is random, so there is no random state to keep
+        return checkpoint(self.compute, x, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts)
+
+    def _contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        """What surrounds the first computation, and the second."""
+        return contextlib.nullcontext(), self._on_copies_of_statistics()
+
+    @contextlib.contextmanager
+    def _on_copies_of_statistics(self) -> Iterator[None]:
+        """BatchNorm must not count a batch twice: its running statistics are copies inside."""
+        buffers = [(module, *item) for module in self.modules() for item in module.named_buffers(recurse=False)]
+        try:
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer.clone())
+            yield
+        finally:
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer)
+
+
+class ResidualUnit(Recomputable):
     """TFC, TDF with a residual of its own, TFC; a 1x1 convolution around it all."""
 
     def __init__(self, model: ModelConfig, width_in: int, width: int, bins: int) -> None:
@@ -113,7 +149,7 @@ class ResidualUnit(nn.Module):
         self.tfc2 = _pre_activated(model, width, nn.Conv2d(width, width, 3, padding=1, bias=False))
         self.shortcut = nn.Conv2d(width_in, width, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """[B, width_in, L, f] -> [B, width, L, f]."""
         shortcut = self.shortcut(x)
         x = self.tfc1(x)
@@ -148,14 +184,14 @@ class DecoderBlock(nn.Module):
         return self.tfc_tdf(torch.cat([self.upscale(x), skip], dim=1))
 
 
-class Rescale(nn.Module):
+class Rescale(Recomputable):
     """Norm, activation and a convolution whose stride is its kernel."""
 
     def __init__(self, model: ModelConfig, width: int, conv: nn.Module) -> None:
         super().__init__()
         self.conv = _pre_activated(model, width, conv)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """[B, c, L, f] at one scale -> [B, c', L', f'] at the next."""
         return self.conv(x)
 
