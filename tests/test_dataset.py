@@ -1,0 +1,187 @@
+"""Training data: one report of all that is wrong, and samples that depend on seed and index alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
+
+from my_submission.src import dataset
+from my_submission.src.audio import AudioFile
+from my_submission.src.config import Config, load_config
+from my_submission.src.dataset import DatasetError, RandomMixes, batches, find_tracks, share_of
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(write_config(tmp_path / "config.yaml"))
+
+
+def broken_data(folder: Path) -> Path:
+    """Two good tracks, and one for each way to be bad."""
+    write_tracks(folder, 2)
+    for name in ("missing", "twice", "unreadable", "cut", "rate", "mono", "lengths", "silent", "two_things", ".hidden"):
+        write_track(folder / name)
+    (folder / "empty").mkdir()
+    (folder / "missing" / "drums.wav").unlink()
+    soundfile.write(folder / "twice" / "bass.flac", tone("bass", 6000), RATE)
+    (folder / "unreadable" / "bass.wav").write_text("no audio")
+    data = (folder / "cut" / "other.wav").read_bytes()
+    (folder / "cut" / "other.wav").write_bytes(data[: len(data) // 2])
+    soundfile.write(folder / "rate" / "vocals.wav", tone("vocals", 6000), 48000)
+    soundfile.write(folder / "mono" / "drums.wav", tone("drums", 6000)[:, 0], RATE)
+    soundfile.write(folder / "lengths" / "bass.wav", tone("bass", 5999), RATE)
+    soundfile.write(folder / "silent" / "vocals.wav", np.zeros((6000, 2)), RATE)
+    (folder / "two_things" / "vocals.wav").unlink()
+    soundfile.write(folder / "two_things" / "other.wav", np.zeros((6000, 2)), 22050)
+    (folder / "readme.txt").write_text("files beside the tracks are none of our business")
+    return folder
+
+
+def test_one_report_of_all_that_is_wrong(tmp_path: Path, config: Config) -> None:
+    data = broken_data(tmp_path / "data")
+    with pytest.raises(DatasetError) as refusal:
+        find_tracks([data], config)
+    first, *problems, last = str(refusal.value).splitlines()
+    assert first == f"{data}: 10 of 12 tracks cannot be used:"
+    assert last == "mend them, or leave them out with --skip_bad_tracks"
+    found = {line.split(": ")[0].strip().rpartition("/")[2]: line.partition(": ")[2] for line in problems}
+    reasons = {
+        "cut": "other.wav: is cut off",
+        "empty": "vocals is missing; drums is missing; bass is missing; other is missing",
+        "lengths": "stems of different length (vocals.wav 6000, drums.wav 6000, bass.wav 5999, other.wav 6000 samples)",
+        "missing": "drums is missing",
+        "mono": "drums.wav is mono, expected 2 channels",
+        "rate": "vocals.wav is at 48000 Hz, expected 44100",
+        "silent": "vocals.wav is silent throughout",
+        "twice": "bass is there twice, as wav and as flac",
+        "two_things": "vocals is missing; other.wav is at 22050 Hz, expected 44100; other.wav is silent throughout",
+        "unreadable": "bass.wav: is not audio that libsndfile can read",
+    }
+    assert list(found) == sorted(reasons)
+    for name, reason in reasons.items():
+        assert found[name].startswith(reason), name
+
+
+def test_bad_tracks_can_be_left_out(tmp_path: Path, config: Config) -> None:
+    data = broken_data(tmp_path / "data")
+    with pytest.warns(UserWarning, match="10 of 12 tracks cannot be used") as warned:
+        tracks = find_tracks([data], config, skip_bad_tracks=True)
+    assert str(warned[0].message).endswith("going on without them")
+    assert [(track.name, track.frames) for track in tracks] == [("track0", 5000), ("track1", 5700)]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_nothing_left_to_train_on(tmp_path: Path, config: Config, skip: bool) -> None:
+    (write_track(tmp_path / "data" / "only") / "bass.wav").unlink()
+    with pytest.raises(
+        DatasetError, match=r"1 of 1 tracks cannot be used:\n.*bass is missing\nmend them, or name another folder"
+    ):
+        find_tracks([tmp_path / "data"], config, skip_bad_tracks=skip)
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(DatasetError, match=r"nowhere: cannot be read .*, expected a folder of tracks"):
+        find_tracks([tmp_path / "nowhere"], config)
+    track = write_track(tmp_path / "track")  # one level too deep
+    with pytest.raises(DatasetError, match=r"track: no tracks there, expected folders that each hold vocals.wav, drums.wav"):
+        find_tracks([track], config)
+
+
+def test_several_folders_follow_each_other(tmp_path: Path, config: Config) -> None:
+    later, earlier = write_tracks(tmp_path / "b", 1), write_tracks(tmp_path / "a", 2)
+    assert [track.folder.parent.name for track in find_tracks([later, earlier], config)] == ["b", "a", "a"]
+
+
+def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stem with sound in its middle is looked at once; one with a single sample is searched; neither is called silent."""
+    folder = write_track(tmp_path / "data" / "track", 100_000)
+    lonely = np.zeros((100_000, 2))
+    lonely[3210, 1] = 0.1
+    soundfile.write(folder / "bass.wav", lonely, RATE)
+    read = []
+    chunk = AudioFile.chunk
+    monkeypatch.setattr(AudioFile, "chunk", lambda self, *place: read.append(self.path.stem) or chunk(self, *place))
+    find_tracks([tmp_path / "data"], config)
+    assert {name: read.count(name) for name in INSTRUMENTS} == {"vocals": 1, "drums": 1, "bass": dataset.PROBES, "other": 1}
+
+
+def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None:
+    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+    mixes = RandomMixes(tracks, config, seed=5)
+    stems = [[stem.chunk(0, track.frames) for stem in track.stems] for track in tracks]
+    drawn = set()
+    for index in range(30):
+        sample = mixes[index]
+        assert sample.shape == (4, 2, 960)
+        assert sample.dtype == torch.float32
+        for source, chunk in enumerate(sample.numpy()):
+            places = [
+                (i, start)
+                for i, track in enumerate(stems)
+                for start in np.flatnonzero(track[source][0, : -960 + 1] == chunk[0, 0])
+                if (track[source][:, start : start + 960] == chunk).all()
+            ]
+            assert places, f"source {source} of sample {index} is in no track"
+            drawn.add((source, places[0][0]))
+    assert len(drawn) == 12  # every stem of every track
+
+
+def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config) -> None:
+    tracks = find_tracks([write_tracks(tmp_path / "data")], config)
+    mixes = RandomMixes(tracks, config, seed=3)
+    expected = [[mixes[step * 5 + item] for item in range(5)] for step in range(4)]
+    for workers, ranks, first in [(0, 1, 0), (2, 1, 0), (0, 3, 0), (1, 2, 2)]:
+        shares = [list(batches(mixes, range(first, 4), 5, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)]
+        for step in range(first, 4):
+            batch = torch.cat([share[step - first] for share in shares])
+            assert torch.equal(batch, torch.stack(expected[step])), (workers, ranks, first, step)
+    assert not torch.equal(mixes[0], mixes[1])
+    assert not torch.equal(mixes[0], RandomMixes(tracks, config, seed=4)[0])
+
+
+def test_shares_of_a_batch_make_it_up() -> None:
+    for size in range(1, 13):
+        for ranks in range(1, size + 1):
+            shares = [list(share_of(size, rank, ranks)) for rank in range(ranks)]
+            assert [item for share in shares for item in share] == list(range(size))
+            assert {len(share) for share in shares} <= {size // ranks, size // ranks + 1}
+
+
+def test_quiet_chunks_are_drawn_again(tmp_path: Path, config: Config) -> None:
+    folder = write_track(tmp_path / "data" / "track", 9600)
+    half = tone("bass", 9600)
+    half[:8000] = 0
+    soundfile.write(folder / "bass.wav", half, RATE)
+    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    assert min(mixes[index][2].abs().mean().item() for index in range(40)) >= config.audio.min_mean_abs
+
+
+def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: Config) -> None:
+    for i in range(2):
+        folder = write_track(tmp_path / "data" / f"track{i}", 9600, seed=i)
+        soundfile.write(folder / "drums.wav", np.linspace(0, 1, 9600)[:, None] * tone("drums", 9600) / 1000, RATE, "FLOAT")
+    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    with pytest.warns(UserWarning, match=r"drums: 100 chunks drawn in a row were quieter than audio.min_mean_abs = 0.01"):
+        sample = mixes[0]
+    assert sample[1].abs().mean() > 0.8 * 0.0001  # the loudest of many: from the loud end
+
+
+def test_a_track_shorter_than_a_chunk_ends_in_zeros(tmp_path: Path, config: Config) -> None:
+    write_track(tmp_path / "data" / "short", 700)
+    sample = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)[0]
+    assert sample.shape == (4, 2, 960)
+    assert (sample[:, :, 700:] == 0).all()
+    assert (sample[:, :, 690:700].abs().amax(dim=(1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_breaks_during_training_ends_it_with_its_name(tmp_path: Path, config: Config, workers: int) -> None:
+    tracks = find_tracks([write_tracks(tmp_path / "data", 1)], config)
+    (tmp_path / "data" / "track0" / "bass.flac").write_bytes(b"gone")
+    with pytest.raises(DatasetError, match=r"bass.flac: is not audio .*\nthe same command goes on from the last save"):
+        next(batches(RandomMixes(tracks, config, 0), range(3), 2, workers=workers))

@@ -1,0 +1,50 @@
+"""What the tests of training share: generated tracks, and a network small enough for a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import yaml
+from conftest import GOLDEN
+
+RATE = 44100
+INSTRUMENTS = ("vocals", "drums", "bass", "other")
+FREQUENCY = {"vocals": 880, "drums": 5500, "bass": 110, "other": 2200}  # Hz; a network can tell them apart
+
+
+def tone(instrument: str, samples: int, seed: int = 0) -> np.ndarray:
+    """A detuned, trembling tone [n, 2]."""
+    rng = np.random.default_rng([seed, *instrument.encode()])
+    time = np.arange(samples) / RATE
+    phase = 2 * np.pi * (FREQUENCY[instrument] * rng.uniform(0.9, 1.1) * time + rng.uniform(0, 1, 2)[:, None])
+    return (0.2 * np.sin(phase) * (0.6 + 0.4 * np.sin(2 * np.pi * 30 * time))).T
+
+
+def write_track(folder: Path, samples: int = 6000, seed: int = 0, suffix: str = "wav") -> Path:
+    """A track with four stems."""
+    folder.mkdir(parents=True)
+    for name in INSTRUMENTS:
+        soundfile.write(folder / f"{name}.{suffix}", tone(name, samples, seed), RATE)
+    return folder
+
+
+def write_tracks(folder: Path, count: int = 3) -> Path:
+    """A data set of tracks of different length; the last one is flac."""
+    for i in range(count):
+        write_track(folder / f"track{i}", 5000 + 700 * i, i, "flac" if i == count - 1 else "wav")
+    return folder
+
+
+def write_config(path: Path, **changes: Any) -> Path:
+    """A config.yaml of a network with 12,000 parameters; `changes` are keys of any section."""
+    tree = yaml.safe_load((GOLDEN / "training_coarse" / "config.yaml").read_text())
+    tree["training"].update(num_steps=20, lr=0.001, ema_momentum=0.9)
+    for key, value in changes.items():
+        section = next((part for part in ("audio", "model", "inference") if key in tree[part]), "training")
+        tree[section][key] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(tree))
+    return path
