@@ -178,6 +178,8 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     assert evaluate_locally.main(killed) == 0
     assert "going on where the last evaluation stopped: 2 of 4 tracks are done" in capfd.readouterr().out
     assert written == ["c"] * 4 + ["d"] * 4
+    entries = [json.loads(line) for line in (tmp_path / "out" / "evaluation.jsonl").read_text().splitlines()]
+    assert [entry["track"] for entry in entries[1:-1]] == ["a", "b", "c", "d"]
     assert evaluate_locally.main([*options, "--out", str(tmp_path / "whole"), "--csv", str(tmp_path / "whole.csv")]) == 0
     assert len(scores(tmp_path / "whole.csv")) == 17
     assert scores(tmp_path / "killed.csv") == scores(tmp_path / "whole.csv")
