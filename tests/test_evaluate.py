@@ -271,7 +271,7 @@ def test_without_references_nothing_is_scored(tmp_path: Path, sizes: list[int], 
     assert evaluate(tmp_path) == 0
     printed = capsys.readouterr().out
     assert "a: not scored, no reference stems; " in printed
-    assert "nothing was scored: no track has all four reference stems" in printed
+    assert "nothing was scored: no track that was separated has all four reference stems" in printed
     assert "sdr_" not in printed
     assert "real-time factor: " in printed
     assert len(list((tmp_path / "out" / "a").iterdir())) == 4

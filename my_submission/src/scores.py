@@ -68,7 +68,7 @@ def print_report(results: Sequence[Result], failed: dict[str, str], redone_chunk
             print(f"sdr_{name}: {sum(result.sdr[name] for result in scored) / len(scored):.3f}")
         print(f"mean_sdr: {sum(result.mean_sdr for result in scored) / len(scored):.3f}")
     else:
-        print("nothing was scored: no track has all four reference stems")
+        print("nothing was scored: no track that was separated has all four reference stems")
     if len(scored) < len(results) + len(failed):
         print(f"tracks: {len(scored)} scored, {len(results) - len(scored)} separated and not scored, {len(failed)} failed")
     for result in (result for result in results if 0 < len(result.missing) < len(INSTRUMENTS)):
