@@ -1,0 +1,118 @@
+"""Memory and time of a song, file to file, by its length: both must not depend on it.
+
+    python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes, about 8 GB of disk for a while
+    python tests/benchmarks/memory.py --seconds 5 20
+
+Each length is separated in a process of its own, from a wav into four 16-bit stems, by a small network with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = 44100
+CONFIG = {
+    "audio": {
+        "chunk_size": 65024, "dim_f": 128, "dim_t": 128, "hop_length": 512, "min_mean_abs": 0.01, "n_fft": 1024,
+        "num_channels": 2, "sample_rate": RATE,
+    },
+    "model": {
+        "act": "relu", "bottleneck_factor": 4, "growth": 2, "norm": "InstanceNorm", "num_blocks_per_scale": 1,
+        "num_channels": 2, "num_scales": 1, "num_subbands": 4, "scale": [2, 2],
+    },
+    "training": {
+        "batch_size": 6, "coarse_loss_clip": True, "ema_momentum": 0.999, "grad_clip": None,
+        "instruments": ["vocals", "drums", "bass", "other"], "lr": 0.0001, "num_steps": 1, "q": 0.4,
+        "target_instrument": None,
+    },
+    "inference": {"batch_size": 2, "dim_t": 256, "num_overlap": 2},
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure every length, print a table, or JSON lines for a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[120, 600, 3600])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=3, metavar=("SONG", "MODEL", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        separate(*map(Path, options.child))
+        return
+    rows = [measure(seconds) for seconds in options.seconds]
+    if options.json:
+        print("\n".join(map(json.dumps, rows)))
+        return
+    print(" audio, s   peak MB   above the first   time, s   s per s of audio")
+    for row in rows:
+        above = row["peak_mb"] - rows[0]["peak_mb"]
+        pace = row["seconds_taken"] / row["seconds"]
+        print(f"{row['seconds']:9.0f} {row['peak_mb']:9.1f} {above:+17.1f} {row['seconds_taken']:9.1f} {pace:18.4f}")
+
+
+def measure(seconds: float) -> dict[str, float]:
+    """Peak resident memory and time of a song of that length, in a fresh process."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_song(folder / "song.wav", seconds)
+        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+        command = [sys.executable, __file__, "--child", str(folder / "song.wav"), str(folder), str(folder / "out")]
+        output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {"seconds": seconds, **json.loads(output)}
+
+
+def write_song(path: Path, seconds: float) -> None:
+    """Noise, a second at a time."""
+    rng = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", RATE, 2, "PCM_16") as file:
+        remaining = round(seconds * RATE)
+        while remaining > 0:
+            file.write(0.1 * rng.standard_normal((min(RATE, remaining), 2)))
+            remaining -= RATE
+
+
+def separate(song: Path, model: Path, out: Path) -> None:
+    """What the fresh process does: print its peak and its time, loading and warming up not counted."""
+    sys.path.insert(0, str(ROOT))
+    import torch
+
+    from my_submission.src.audio import AudioArray, AudioFile
+    from my_submission.src.checkpoint import save_checkpoint
+    from my_submission.src.config import load_config
+    from my_submission.src.model import TFCTDFNet
+    from my_submission.src.separator import Separator
+
+    torch.manual_seed(0)
+    save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
+    separator = Separator(model)
+    separator.separate_array(AudioArray(np.full((RATE, 2), 0.1), RATE))  # the first pass pays for torch's own set-up
+    started = time.perf_counter()
+    separator.separate_to(out, AudioFile(song))
+    taken = time.perf_counter() - started
+    print(json.dumps({"peak_mb": peak_mb(), "seconds_taken": taken}))
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process, MB of 2**20 bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would count the parent's memory too, if that was larger when it forked
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+if __name__ == "__main__":
+    main()

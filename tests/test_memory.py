@@ -1,0 +1,16 @@
+"""Memory does not grow with the song: the short version of benchmarks/memory.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from conftest import ROOT
+
+
+def test_peak_memory_is_that_of_a_short_song(run_python: Callable[..., object]) -> None:
+    result = run_python(ROOT / "tests" / "benchmarks" / "memory.py", "--json", "--seconds", "10", "70")
+    assert result.returncode == 0, result.stderr
+    short, long = map(json.loads, result.stdout.splitlines())
+    one_stem_mb = 60 * 44100 * 2 * 4 / 2**20  # of the difference in length, as float32: 20 MB
+    assert long["peak_mb"] - short["peak_mb"] < one_stem_mb / 2
