@@ -236,7 +236,7 @@ def check_git_lfs(subject: Subject) -> Verdict:
     large = [path.name for path in files if path.is_file() and path.stat().st_size > LARGE]
     if large:
         install = "apt-get install git-lfs, brew install git-lfs, or https://git-lfs.com"
-        return Verdict(FAIL, f"git-lfs is not installed, and {', '.join(sorted(large))} are over 5 MB; {install}")
+        return Verdict(FAIL, f"git-lfs is not installed, and over 5 MB are: {', '.join(sorted(large))}; {install}")
     if subject.tracked is None or not all((subject.root / name).is_file() for name in subject.selected):
         return Verdict(UNKNOWN, "git-lfs is not installed; published checkpoints need it")
     return Verdict(PASS, "not installed, and not needed: nothing over 5 MB travels")

@@ -79,7 +79,7 @@ def run_wrapper(root: Path) -> Report:
 
 
 def make_song() -> NDArray[np.float64]:
-    """A song [n, 2] of a bass, drums, chords and a voice that are none: always the same, with a peak of 0.5."""
+    """A song [n, 2] of a bass, drums, chords and a voice that are none: always the same, with a peak of 0.25."""
     rng = np.random.default_rng(0)
     seconds = np.arange(SECONDS * RATE) / RATE
     beat = seconds % 0.5  # since the last one, at 120 a minute
@@ -94,7 +94,7 @@ def make_song() -> NDArray[np.float64]:
     left = bass + 2 * drums + 0.4 * chords + 0.8 * voice
     right = bass + 2 * drums + 0.3 * np.roll(chords, 300) + 0.8 * voice
     song = np.stack([left, right], axis=1)
-    return 0.5 * song / np.abs(song).max()
+    return 0.25 * song / np.abs(song).max()
 
 
 def judge_stems(report: Report | None) -> Verdict:
