@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import GOLDEN, ROOT
 
 from my_submission import aicrowd_wrapper, user_config
 from my_submission.aicrowd_wrapper import AIcrowdWrapper
 from my_submission.src import UserError
 from my_submission.src.separator import ModelA, ModelB, Separator
-from tests.conftest import GOLDEN
 
 INSTRUMENTS = ["bass", "drums", "other", "vocals"]
 
@@ -161,3 +161,35 @@ def test_messages_for_the_challenges_log_are_name_errors(folders: tuple[Path, Pa
     for speaker in (AIcrowdWrapper(*folders, model=PlainModel()), Separator(small_model)):
         with pytest.raises(NameError, match=r"^too loud$"):
             speaker.raise_aicrowd_error("too loud")
+
+
+KITS_WRAPPER = """
+import os
+import soundfile
+from my_submission.user_config import MySeparationModel
+
+class AIcrowdWrapper:
+    def __init__(self, dataset_dir="./public_dataset/", predictions_dir="./evaluator_outputs/"):
+        self.model, self.data, self.out = MySeparationModel(), dataset_dir, predictions_dir
+
+    def separate_music_file(self, foldername):
+        mixture, rate = soundfile.read(os.path.join(self.data, foldername, "mixture.wav"))
+        stems, rates = self.model.separate_music_file(mixture, rate)
+        os.makedirs(os.path.join(self.out, foldername))
+        for name in self.model.instruments:
+            soundfile.write(os.path.join(self.out, foldername, name + ".wav"), stems[name], rates[name])
+        return True
+"""
+
+
+def test_the_folder_works_in_somebody_elses_kit(tmp_path: Path, make_song: Callable, run_python: Callable) -> None:
+    """my_submission alone, copied; the evaluator's own wrapper put over ours; run from the kit's root."""
+    package = tmp_path / "kit" / "my_submission"
+    shutil.copytree(ROOT / "my_submission", package, ignore=shutil.ignore_patterns("__pycache__", "ckpts"))
+    shutil.copytree(GOLDEN / "separation_A", package / "ckpts" / "modelA")
+    (package / "aicrowd_wrapper.py").write_text(KITS_WRAPPER)
+    make_song(tmp_path / "kit" / "public_dataset" / "song" / "mixture.wav", seconds=0.1)
+    program = "from my_submission.aicrowd_wrapper import *; assert AIcrowdWrapper().separate_music_file('song')"
+    result = run_python("-c", program, cwd=tmp_path / "kit")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.stem for path in (tmp_path / "kit" / "evaluator_outputs" / "song").iterdir()) == INSTRUMENTS

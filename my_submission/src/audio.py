@@ -208,8 +208,12 @@ def exactly(frames: int, blocks: Iterable[Block]) -> Iterator[Block]:
 
 def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
     """A whole file: (float32 [n, C], sample rate in Hz). Raises AudioError."""
-    file = AudioFile(path)
-    return np.concatenate(list(file.blocks()), axis=1).T, file.sample_rate
+    file, position = AudioFile(path), 0
+    array = np.empty((file.frames, file.channels), np.float32)
+    for block in file.blocks():
+        array[position : position + block.shape[1]] = block.T
+        position += block.shape[1]
+    return array, file.sample_rate
 
 
 def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str = "PCM_16") -> None:
