@@ -8,6 +8,8 @@
 
 set -euo pipefail # with pipefail, no reader of a pipe may stop early: sed -n 1p instead of head
 
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX # as a git alias or hook would have them: of another repository
+
 readonly HOST=gitlab.aicrowd.com
 readonly REPOSITORY=sdx-2023-music-demixing-track-starter-kit
 readonly LARGE=5000000 # bytes: what is larger goes through git-lfs
@@ -79,6 +81,7 @@ answer_git() {
 
 # Settings for every git command from here on, and for git-lfs beneath it; none of them is stored.
 settings=(
+    -c core.quotePath=false # names are shown as they are
     -c "filter.lfs.clean=git-lfs clean -- %f"
     -c "filter.lfs.smudge=git-lfs smudge -- %f"
     -c "filter.lfs.process=git-lfs filter-process"

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ RATE = 44100  # Hz
 SONG = "preflight"
 INSTRUMENTS = ("bass", "drums", "other", "vocals")
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SYSTEMROOT")
-NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody answers at: it stops curl and wget too, which no hook of ours can
+PROXY = ("127.0.0.1", "9")  # where nobody answers: it stops curl and wget too, which no hook of ours sees
 
 TIME_LIMIT = 1.57  # of a song's own duration
 MEMORY_LIMIT = 16e9  # bytes, of the machine and of its GPU alike
@@ -171,7 +172,8 @@ def _run(root: Path, folder: Path) -> int:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PYTHONUSERBASE"] = site.getuserbase()  # packages of `pip install --user` stay, though the home does not
-    environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        environment |= dict.fromkeys((name, name.upper()), f"http://{':'.join(PROXY)}")
     command = [sys.executable, "-m", "my_submission.src.trial_run", str(folder)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -253,15 +255,29 @@ def _separate(folder: Path, report: Report) -> None:
 
 
 def _refuse_network(event: str, details: tuple[Any, ...], network: list[str]) -> None:
-    """The audit hook: sockets of this machine's own (AF_UNIX) go through, everything else fails as without a network."""
-    if event in ("socket.connect", "socket.sendto") and isinstance(details[-1], tuple):
-        target = details[-1][0]
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
-        target = details[0]
+    """The audit hook: what stays on this machine goes through, everything else fails as without a network."""
+    if event == "urllib.Request":
+        url = urllib.parse.urlsplit(details[0])
+        target = url.hostname if url.scheme in ("http", "https", "ftp") else None
+    elif event in ("socket.connect", "socket.sendto") and isinstance(details[-1], tuple):
+        target = _target(*details[-1][:2])
+    elif event == "socket.getaddrinfo":
+        target = _target(*details[:2])
+    elif event == "socket.gethostbyname":
+        target = _target(details[0], None)
     else:
-        return
-    network.append(str(target))
-    raise OSError(f"no network: preflight refused to reach {target}, as the evaluator does")
+        target = None
+    if target is not None:
+        network.append(target)
+        raise OSError(f"no network: preflight does not let the code reach {target}")
+
+
+def _target(host: str | bytes | None, port: object) -> str | None:
+    """Whom that address means; None for this machine itself."""
+    host = host.decode(errors="replace") if isinstance(host, bytes) else host
+    if (host, str(port)) == PROXY:
+        return "another machine, through a proxy"
+    return None if host in (None, "", "localhost", "::1") or host.startswith("127.") else host
 
 
 def _peak_bytes() -> int:
