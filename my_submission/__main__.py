@@ -10,6 +10,7 @@ from my_submission.src import cli
 
 VERBS = {
     "separate": "separate songs into stems",
+    "train": "train a network on a folder of tracks",
     "install": "put the published checkpoints in place",
     "preflight": "check everything that a submission needs",
 }

@@ -1,0 +1,155 @@
+"""What a training run shows: a bar on the terminal, one JSON line every so many steps, TensorBoard where it is installed.
+
+    with Progress(folder, seed=0, config=config, first_step=0, every=100) as progress:
+        progress.step(result, trainer)
+
+Means are over the steps since the line before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from my_submission.src import UserError
+from my_submission.src.config import Config
+from my_submission.src.trainer import StepResult, Trainer
+
+
+class ProgressError(UserError):
+    """A log that cannot be written."""
+
+
+def log_path(folder: str | Path, seed: int) -> Path:
+    """Where a seed's JSON lines are."""
+    return Path(folder) / f"train_seed{seed}.jsonl"
+
+
+class Progress:
+    """The log of a run that goes on from `first_step`: lines of steps after it, of a run that was killed, are dropped."""
+
+    def __init__(self, folder: str | Path, *, seed: int, config: Config, first_step: int, every: int) -> None:
+        self.config, self.every = config, every
+        self.path = log_path(folder, seed)
+        self.instruments = list(config.sources)
+        self.batch_seconds = config.training.batch_size * config.audio.chunk_size / config.audio.sample_rate
+        _drop_lines_after(self.path, first_step)
+        self.board = _tensorboard(Path(folder) / "tensorboard" / f"seed{seed}", first_step)
+        # a bar is for people: where nobody watches, as in a batch system's log, a line is printed instead
+        self.bar = tqdm(
+            total=config.training.num_steps, initial=first_step, desc=f"seed {seed}", unit="step", smoothing=0.1, disable=None
+        )
+        self._begin_window()
+
+    def step(self, result: StepResult, trainer: Trainer) -> None:
+        """Take note of a step."""
+        self.results.append(result)
+        self.bar.update()
+        window = self._window()
+        rate = window["steps_per_second"] * self.batch_seconds
+        kept = " ".join(f"{name[:1]}{share:.2f}" for name, share in window["kept"].items())
+        self.bar.set_postfix_str(f"loss {_shown(result.loss)}, kept {kept}, {rate:.1f} s of audio/s", refresh=False)
+        if trainer.steps % self.every == 0 or trainer.steps == self.config.training.num_steps:
+            gpu = trainer.device.type == "cuda"
+            line = {
+                "step": trainer.steps,
+                **window,
+                "audio_seconds_per_second": rate,
+                "lr": trainer.optimizer.param_groups[0]["lr"],
+                "skipped": trainer.skipped,
+                "gpu_memory_gb": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if gpu else None,
+            }
+            self._write(line)
+            if self.bar.disable:
+                print(f"step {trainer.steps}: loss {_shown(window['loss'])}, kept {kept}, {rate:.1f} s of audio/s", flush=True)
+            self._begin_window()
+
+    def validation(self, step: int, scores: dict[str, float], best: bool) -> None:
+        """Take note of a validation: global SDR per instrument, dB."""
+        mean = sum(scores.values()) / len(scores)
+        self._write({"step": step, "sdr": scores, "mean_sdr": mean, "best": best})
+        figures = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+        tqdm.write(f"step {step}: SDR {mean:.2f} dB ({figures}){', the best so far' if best else ''}")
+        self._begin_window()  # its time is not the training's
+
+    def _begin_window(self) -> None:
+        self.results: list[StepResult] = []
+        self.since = time.monotonic()
+
+    def _window(self) -> dict[str, Any]:
+        """Means since the last line."""
+        kept = zip(*(result.kept for result in self.results), strict=True)
+        return {
+            "loss": _mean(result.loss for result in self.results),
+            "kept": {name: _mean(shares) for name, shares in zip(self.instruments, kept, strict=True)},
+            "gradient_norm": _mean(result.gradient_norm for result in self.results),
+            "steps_per_second": len(self.results) / max(time.monotonic() - self.since, 1e-9),
+        }
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise ProgressError(f"{self.path}: cannot be written ({error.strerror})") from error
+        if self.board is not None:
+            for name, value in _flat(line):
+                self.board.add_scalar(name, value, line["step"])
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Keep what a run that goes on from `step` has shown; a line cut off by a kill goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step > 0:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """A writer for TensorBoard; None where that package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step)
+
+
+def _flat(line: dict[str, Any]) -> list[tuple[str, float]]:
+    """Names and numbers of a line: kept/vocals, ..."""
+    numbers = []
+    for name, value in line.items():
+        items = value.items() if isinstance(value, dict) else [("", value)]
+        numbers += [(f"{name}/{key}".rstrip("/"), item) for key, item in items if item is not None and name != "step"]
+    return numbers
+
+
+def _mean(values: Any) -> float | None:
+    """The mean of those that are finite; JSON has no word for the others."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _shown(loss: float | None) -> str:
+    return "not finite" if loss is None or not math.isfinite(loss) else f"{loss:.3g}"

@@ -1,0 +1,273 @@
+"""Train one seed's network on folders of tracks; HOW_TO_TRAIN.md has the whole procedure.
+
+    python src/train.py -c ckpts/modelA/config.yaml --data_path DATA --model_path runs/A --seed 0
+    python src/train.py -c ... --device_ids 0 1                     # two GPUs
+    torchrun --nproc-per-node 4 src/train.py -c ...                 # four, or more machines
+    python -m my_submission train -c ...                            # the same, from the repository's root
+
+DATA holds one folder per track, with one wav or flac per instrument: DATA/song/{vocals,drums,bass,other}.wav.
+The result is MODEL_PATH/step{N}_seed{S}.ckpt. A run that was interrupted goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if not __package__:  # run as a script: put the repository's root in the place of this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from my_submission.src import UserError, cli, launch
+
+if TYPE_CHECKING:
+    import torch
+
+    from my_submission.src.config import Config
+    from my_submission.src.dataset import Track
+    from my_submission.src.distributed import World
+    from my_submission.src.training_run import Run
+    from my_submission.src.validation import Validation
+
+
+class TrainError(UserError):
+    """Options that cannot be followed."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command: 0 when the network is trained, 130 or 143 where SIGINT or SIGTERM ended it before."""
+    options = _parse(argv)
+    if len(options.device_ids) > 1 and not launch.is_launched():
+        return launch.launch(__file__, argv, len(options.device_ids))
+
+    import torch
+
+    from my_submission.src.distributed import join
+
+    use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
+    with join(use_cuda) as world:
+        return _start(options, world).go_on()
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = cli.Parser(prog="train.py", description=__doc__)
+    add = parser.add_argument
+    add("-c", "--config", required=True, type=Path, metavar="FILE", help="config.yaml: sizes and recipe")
+    add("--data_path", nargs="+", metavar="DIR", help="folders of tracks (default: the config's training.datasets)")
+    add("--model_path", type=Path, metavar="DIR", help="where the checkpoint and all else goes (default: the config's folder)")
+    add("--seed", type=_whole, default=0, metavar="N", help="of the weights and of the data's order (default: 0)")
+    add("--num_steps", type=cli.positive, metavar="N", help="steps in all (default: the config's)")
+    add("--num_workers", type=_whole, default=4, metavar="N", help="processes that read audio, for each GPU (default: 4)")
+    add("--skip_bad_tracks", action="store_true", help="go on without the tracks that cannot be used")
+    add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")
+    add("--device_ids", nargs="+", type=_whole, default=[], metavar="N", help="CUDA devices; several start that many processes")
+    precisions = ("auto", "fp16", "bf16", "fp32")
+    add("--precision", default="auto", choices=precisions, help="of the network; auto is fp16 on CUDA, fp32 elsewhere")
+    add("--valid_path", type=Path, metavar="DIR", help="folder of tracks to separate every --valid_every steps")
+    add("--valid_every", type=cli.positive, default=5000, metavar="N", help="steps from one to the next (default: 5000)")
+    add(
+        "--save_every",
+        type=cli.positive,
+        default=1000,
+        metavar="N",
+        help="steps from one save to the next (default: 1000)",
+    )
+    add(
+        "--log_every",
+        type=cli.positive,
+        default=100,
+        metavar="N",
+        help="steps from one log line to the next (default: 100)",
+    )
+    add("--restart", action="store_true", help="begin anew where a run of this seed was saved")
+    options = parser.parse_args(argv)
+    if launch.is_launched() and options.device_ids and not launch.is_ours():
+        parser.error("torchrun starts the processes itself, one for each GPU: leave out --device_ids")
+    if len(set(options.device_ids)) < len(options.device_ids):
+        parser.error(f"--device_ids names a device twice: {' '.join(map(str, options.device_ids))}")
+    if options.device_ids and options.device not in ("auto", "cuda", "cpu"):
+        parser.error(f"--device {options.device} and --device_ids name devices both: leave out one of them")
+    return options
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the command line asks for, checked."""
+
+    config: Config  # the effective one
+    folder: Path
+    device: torch.device
+    precision: str
+    tracks: list[Track]
+    validation: Validation | None
+    payload: bytes | None  # the saved state, on rank 0
+
+
+def _start(options: argparse.Namespace, world: World) -> Run:
+    """Check everything, then build the run; on all ranks or on none."""
+    from my_submission.src import resume
+    from my_submission.src.trainer import Trainer
+    from my_submission.src.training_run import Run
+
+    if not world.leads:
+        warnings.simplefilter("ignore")  # rank 0 says them
+    with world.agreement():
+        plan = _check(options, world)
+    payload = world.broadcast(plan.payload)
+    with world.agreement():
+        config = plan.config
+        trainer = Trainer(config, seed=options.seed, device=plan.device, precision=plan.precision, world=world)
+        run = Run(
+            trainer,
+            plan.folder,
+            seed=options.seed,
+            tracks=plan.tracks,
+            workers=options.num_workers,
+            validation=plan.validation,
+            save_every=options.save_every,
+            log_every=options.log_every,
+            valid_every=options.valid_every,
+        )
+        if payload is not None:
+            run.resume(resume.read_payload(payload))
+    _refuse_different_data(run.track_list(), world)
+    with world.agreement():
+        if world.leads:
+            _prepare_folder(options, plan)
+            _announce(options, plan, run)
+    return run
+
+
+def _check(options: argparse.Namespace, world: World) -> _Plan:
+    from my_submission.src import resume
+    from my_submission.src.config import load_config
+    from my_submission.src.dataset import find_tracks
+    from my_submission.src.device import pick_precision
+    from my_submission.src.training_run import checkpoint_path
+
+    config = load_config(options.config)
+    training = config.training
+    data = tuple(options.data_path or training.datasets)
+    if not data:
+        raise TrainError(f"no data: name folders of tracks with --data_path, or as training.datasets in {options.config}")
+    training = dataclasses.replace(training, datasets=data, num_steps=options.num_steps or training.num_steps)
+    config = dataclasses.replace(config, training=training)
+    folder = options.model_path or options.config.parent
+    _refuse_other_network(folder / "config.yaml", config)
+    device = _device(options, world)
+    precision = pick_precision(options.precision, device)
+    payload = resume.newest_payload(folder, options.seed) if world.leads and not options.restart else None
+    result = checkpoint_path(folder, options.seed, training.num_steps)
+    if world.leads and payload is None and not options.restart and result.exists():
+        raise TrainError(
+            f"{result} is there already, and no saved state that belongs to it; take another --model_path, or --restart to "
+            "train it anew and replace it"
+        )
+    tracks = find_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
+    validation = None
+    if options.valid_path:
+        from my_submission.src.validation import Validation
+
+        validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
+    return _Plan(config, folder, device, precision, tracks, validation, payload)
+
+
+def _device(options: argparse.Namespace, world: World) -> torch.device:
+    """This rank's device."""
+    import torch
+
+    from my_submission.src.device import pick_device
+
+    ids = options.device_ids or (range(world.local_rank + 1) if world.size > 1 else ())
+    if options.device == "cpu" or (options.device == "auto" and not options.device_ids and not torch.cuda.is_available()):
+        ids = ()
+    if world.size > 1 and options.device.startswith("cuda:"):
+        raise TrainError(f"--device {options.device} is one device, but {world.size} processes run; take --device cuda")
+    device = pick_device(f"cuda:{ids[world.local_rank]}" if ids else options.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # all batches have one size
+    return device
+
+
+def _refuse_other_network(path: Path, config: Config) -> None:
+    """A folder is one model: its config.yaml must do for this run's checkpoint too."""
+    from my_submission.src.config import load_config
+    from my_submission.src.resume import differences
+
+    if not path.exists():
+        return
+    there, ours = (_network(each) for each in (load_config(path), config))
+    if there != ours:
+        raise TrainError(f"{path}: is of another network ({'; '.join(differences(there, ours))}); take another --model_path")
+
+
+def _network(config: Config) -> dict[str, Any]:
+    """What a checkpoint has to fit."""
+    tree = config.as_dict()
+    names = {"training.instruments": list(config.sources)}
+    return {**{f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}, **names}
+
+
+def _refuse_different_data(tracks: list[str], world: World) -> None:
+    everyones = world.gather(tracks)
+    with world.agreement():
+        if any(theirs != everyones[0] for theirs in everyones):
+            counts = ", ".join(f"{len(theirs)} on rank {rank}" for rank, theirs in enumerate(everyones))
+            raise TrainError(f"the processes see different tracks ({counts}); give every machine the same files")
+
+
+def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
+    """Write down what is run; config.yaml only where there is none: one that is there is its owner's."""
+    import yaml
+
+    from my_submission.src import resume
+
+    text = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
+    text += yaml.safe_dump(plan.config.as_dict(), sort_keys=False)
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        resume.discard_leftovers(plan.folder, options.seed)
+        if options.restart:
+            resume.discard_states(plan.folder, options.seed)
+        for name in (f"train_seed{options.seed}.yaml", "config.yaml"):
+            path = plan.folder / name
+            if name == "config.yaml" and path.exists():
+                continue
+            partial = path.with_name(f".{name}.partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+    except OSError as error:
+        raise TrainError(f"{plan.folder}: cannot be written to ({error.strerror})") from error
+
+
+def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
+    training, rate = plan.config.training, plan.config.audio.sample_rate
+    hours = sum(track.frames for track in plan.tracks) / rate / 3600
+    parameters = sum(parameter.numel() for parameter in run.trainer.network.parameters())
+    processes = f", {run.world.size} processes" if run.world.size > 1 else ""
+    print(
+        f"seed {options.seed}: {len(plan.tracks)} tracks ({hours:.2f} h), {parameters:,} parameters, {training.num_steps} "
+        f"steps of {training.batch_size} chunks, {plan.device.type} in {plan.precision}{processes}"
+    )
+    done = run.trainer.steps
+    if done == training.num_steps:
+        print(f"all {done} steps are done already")
+    elif done:
+        print(f"going on from step {done}, saved in {plan.folder}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
