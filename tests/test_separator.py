@@ -143,7 +143,7 @@ def test_mono_goes_in_as_equal_channels_and_comes_out_mono() -> None:
 
 def test_other_rates_come_out_as_they_came_in() -> None:
     pytest.importorskip("soxr")
-    for rate, frames in ((48000, 7001), (22050, 1), (8000, 333)):
+    for rate, frames in ((48000, 7001), (22050, 1), (192000, 1), (8000, 333)):
         stems, rates = ENSEMBLE.separate_music_file(noise(frames), rate)
         assert {stem.shape for stem in stems.values()} == {(frames, 2)}
         assert set(rates.values()) == {rate}

@@ -105,7 +105,8 @@ class Separator:
         channels = self.config.audio.num_channels
         if source.channels not in (1, channels):
             raise SeparationError(f"{source.name}: has {source.channels} channels, expected 1 or {channels}")
-        blocks = resample(source.blocks(), source.sample_rate, self.sample_rate)
+        samples = max(1, round(source.frames * self.sample_rate / source.sample_rate))  # at the networks' rate
+        blocks = exactly(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
         mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
         pieces = overlap_add(
             mixture, self._separate_chunks, chunk=self.config.chunk, overlap=self.overlap, batch_size=self.batch_size
