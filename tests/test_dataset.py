@@ -114,7 +114,7 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
     tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
     mixes = RandomMixes(tracks, config, seed=5)
     stems = [[stem.chunk(0, track.frames) for stem in track.stems] for track in tracks]
-    drawn = set()
+    drawn, mixed = set(), set()
     for index in range(30):
         sample = mixes[index]
         assert sample.shape == (4, 2, 960)
@@ -128,7 +128,9 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
             ]
             assert places, f"source {source} of sample {index} is in no track"
             drawn.add((source, places[0][0]))
+            mixed.add((index, places[0]))
     assert len(drawn) == 12  # every stem of every track
+    assert len(mixed) > 110  # of 120: the stems of a sample come from different places, each drawn for itself
 
 
 def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config) -> None:
