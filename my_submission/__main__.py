@@ -12,6 +12,7 @@ VERBS = {
     "separate": "separate songs into stems",
     "train": "train a network on a folder of tracks",
     "install": "put the published checkpoints in place",
+    "synth": "make songs of one's own, for tests and demos",
     "preflight": "check everything that a submission needs",
 }
 
