@@ -163,7 +163,7 @@ default_address() { printf 'https://%s/%s/%s.git' "$HOST" "$user" "$REPOSITORY";
 check_no_credential() {
     local url
     while IFS= read -r url; do
-        if [[ $url =~ ^https?://[^/]*@ ]]; then
+        if [[ $url =~ ^[Hh][Tt][Tt][Pp][Ss]?://[^/]*@ ]]; then
             refuse "the remote 'aicrowd' holds a credential in its address; take it out:" \
                 "git remote set-url aicrowd ${url%%://*}://${url#*@} (with --push, where that was set)." \
                 "Others may have read it: have a new one made with aicrowd login"

@@ -75,10 +75,10 @@ def inspect(root: Path = ROOT, fix: bool = False) -> Subject:
 
 def selected_checkpoints(model: Any) -> list[Path] | None:
     """A model class's checkpoints: the published names, else what its default folder holds; None for a class without one."""
-    from my_submission.src.checkpoint import CheckpointError, find_checkpoints
-
     if not hasattr(model, "default_folder"):
         return None
+    from my_submission.src.checkpoint import CheckpointError, find_checkpoints  # with torch, which may be what is missing
+
     names = model.published() if hasattr(model, "published") else []
     try:
         return [model.default_folder / name for name in names] or list(find_checkpoints(model.default_folder).values())
@@ -130,12 +130,12 @@ def check_authors(subject: Subject) -> Verdict:
 
 def check_checkpoints(subject: Subject) -> Verdict:
     """The model's checkpoints are there, known by their hash or somebody's own, and load strictly."""
-    from my_submission.src import checkpoint
-    from my_submission.src.config import load_config
-
     paths = subject.checkpoints
     if paths is None:
         return Verdict(UNKNOWN, subject.problem or "the selected class has no default_folder; only it knows what it loads")
+    from my_submission.src import checkpoint
+    from my_submission.src.config import load_config
+
     folder = subject.model.default_folder
     missing = [path.name for path in paths if not path.exists()]
     if missing or not paths:
