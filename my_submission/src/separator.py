@@ -253,11 +253,6 @@ class ModelA(Separator):
             )
         return {seed: paths[seed] for seed in wanted}
 
-    @classmethod
-    def published(cls) -> list[str]:
-        """File names of the published checkpoints, seed 0 first."""
-        return cls.default_checkpoints
-
 
 class ModelB(ModelA):
     """Leaderboard B, bleeding: the published behaviour, unless arguments say otherwise."""
