@@ -58,5 +58,5 @@ def test_a_state_goes_through_and_a_strange_one_is_refused() -> None:
     other.load_state_dict(ema.state_dict())
     assert torch.equal(other.averages["0.weight"], ema.averages["0.weight"])
     assert other.averages["0.weight"] is not ema.averages["0.weight"]
-    with pytest.raises(ValueError, match="not the averages of this network: .*'0.weight'"):
+    with pytest.raises(ValueError, match=r"not the averages of this network: .*'0.weight'"):
         other.load_state_dict({})

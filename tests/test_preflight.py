@@ -60,7 +60,7 @@ def test_selected_class(subject: Subject) -> None:
     assert "a class without separate_music_file, raise_aicrowd_error; set it to A or B" in verdict(
         subject, "selected class", FAIL
     )
-    subject.model = ModelA.published
+    subject.model = ModelA.separate
     assert "set it to A or B" in verdict(subject, "selected class", FAIL)
     subject.model, subject.problem = None, "my_submission/user_config.py: SyntaxError: what"
     assert "SyntaxError: what" in verdict(subject, "selected class", FAIL)

@@ -7,10 +7,9 @@ and makes a folder of files appear when the last is written, or leaves nothing.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,43 +166,6 @@ def _has_last_ogg_page(path: Path) -> bool:
     page = tail[max(0, tail.rfind(b"OggS\0")) :]
     segments = page[26] if len(page) > 26 else 0
     return len(page) >= 27 + segments + sum(page[27 : 27 + segments]) and bool(page[5] & 4)
-
-
-def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Iterator[Block]:
-    """Blocks [C, n] at another rate, with soxr; as they are where the rates are equal.
-
-    About target_rate / source_rate as many samples come out: see `exactly`.
-
-    Raises AudioError where soxr is needed and not installed.
-    """
-    if source_rate == target_rate:
-        yield from blocks
-        return
-    try:
-        import soxr
-    except ImportError as error:
-        raise AudioError(
-            f"the audio is at {source_rate} Hz, expected {target_rate} Hz; to have it resampled: pip install soxr"
-        ) from error
-    blocks = iter(blocks)
-    block = next(blocks, None)
-    if block is None:
-        return
-    stream = soxr.ResampleStream(source_rate, target_rate, block.shape[0], dtype="float32", quality="VHQ")
-    for following in itertools.chain(blocks, [None]):
-        yield stream.resample_chunk(np.ascontiguousarray(block.T), last=following is None).T
-        block = following
-
-
-def exactly(frames: int, blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks [..., n] cut, or filled up with zeros, to `frames` samples in all."""
-    block = None
-    for block in blocks:
-        if frames > 0 and block.shape[-1] > 0:
-            yield block[..., :frames]
-        frames -= min(frames, block.shape[-1])
-    if frames > 0 and block is not None:
-        yield np.zeros((*block.shape[:-1], frames), np.float32)
 
 
 def read(path: str | Path) -> tuple[NDArray[np.float32], int]:

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import UserError, checkpoint
-from my_submission.src.audio import AudioArray, Block, Source, StemWriter, exactly, resample
+from my_submission.src.audio import AudioArray, Block, Source, StemWriter
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import load_config
 from my_submission.src.device import PRECISIONS, is_out_of_memory, pick_device, pick_precision
 from my_submission.src.overlap_add import overlap_add
+from my_submission.src.resample import exactly, resample
 
 
 class SeparationError(UserError):
