@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +47,34 @@ def write_config(path: Path, **changes: Any) -> Path:
     tree = yaml.safe_load((GOLDEN / "training_coarse" / "config.yaml").read_text())
     tree["training"].update(num_steps=20, lr=0.001, ema_momentum=0.9)
     for key, value in changes.items():
-        section = next((part for part in ("audio", "model", "inference") if key in tree[part]), "training")
+        section = next((part for part in ("training", "audio", "model", "inference") if key in tree[part]), "training")
         tree[section][key] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(tree))
     return path
+
+
+def run_command(argv: list[str], log: Path, slow_write: Path | None = None) -> None:
+    """The training command in a process of its own (multiprocessing's target): its output goes to `log`.
+
+    With `slow_write`, every write of a state takes half a second; then that file appears, to say that one has begun.
+    """
+    import torch
+
+    from my_submission.src import cli, resume, train
+
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for the workers: a fork server of our own would import torch anew
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if slow_write:
+        sync = resume.os.fsync
+
+        def slow_sync(descriptor: int) -> None:
+            slow_write.touch()
+            time.sleep(0.5)
+            sync(descriptor)
+
+        resume.os.fsync = slow_sync
+    sys.exit(cli.run(train.main, argv))
