@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
-from training import run_command, write_config, write_track, write_tracks
+from training import fork_server, run_command, write_config, write_track, write_tracks
 
 from my_submission.src import cli, train
 from my_submission.src.resume import state_files
@@ -30,9 +30,7 @@ def data(tmp_path: Path) -> Path:
 def start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Starts the command in a process of its own, which can be killed; torch is imported once, in their common parent."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    context = multiprocessing.get_context("forkserver")
-    # torch._dynamo: the optimiser imports it at its first step
-    context.set_forkserver_preload(["training", "my_submission.src.training_run", "my_submission.src.train", "torch._dynamo"])
+    context = fork_server()
     config = write_config(tmp_path / "config.yaml")
 
     def begin(folder: str, *options: object, **how: Any) -> multiprocessing.Process:

@@ -54,7 +54,18 @@ def write_config(path: Path, **changes: Any) -> Path:
     return path
 
 
-def run_command(argv: list[str], log: Path, slow_write: Path | None = None) -> None:
+def fork_server() -> multiprocessing.context.ForkServerContext:
+    """Starts processes that find torch imported already, and can be killed like any other.
+
+    They import from PYTHONPATH, which is to be set before the first of them starts.
+    """
+    context = multiprocessing.get_context("forkserver")
+    # torch._dynamo: the optimiser imports it at its first step
+    context.set_forkserver_preload(["training", "my_submission.src.training_run", "my_submission.src.train", "torch._dynamo"])
+    return context
+
+
+def run_command(argv: list[str], log: Path, environment: dict[str, str] | None = None, slow_write: Path | None = None) -> None:
     """The training command in a process of its own (multiprocessing's target): its output goes to `log`.
 
     With `slow_write`, every write of a state takes half a second; then that file appears, to say that one has begun.
@@ -65,6 +76,7 @@ def run_command(argv: list[str], log: Path, slow_write: Path | None = None) -> N
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for the workers: a fork server of our own would import torch anew
+    os.environ.update(environment or {})
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
