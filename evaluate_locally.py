@@ -26,8 +26,7 @@ from tqdm import tqdm
 
 from my_submission.src import UserError, audio, cli
 from my_submission.src.journal import Journal
-from my_submission.src.metrics import MetricError, global_sdr
-from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, shown, write_csv
+from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
 
 if TYPE_CHECKING:
     from my_submission.aicrowd_wrapper import AIcrowdWrapper
@@ -204,18 +203,6 @@ def evaluate_track(wrapper: AIcrowdWrapper, track: str) -> Result:
     scored = () if missing else INSTRUMENTS
     sdr = {name: score_files(folder / f"{name}.wav", predictions / f"{name}.wav") for name in scored}
     return Result(track, seconds, taken, sdr, missing, files)
-
-
-def score_files(reference: Path, estimate: Path) -> float:
-    """Global SDR of a stem's file, dB: rounding and clipping count. Raises AudioError, MetricError."""
-    truth, rate = audio.read(reference)
-    found, found_rate = audio.read(estimate)
-    try:
-        if rate != found_rate:
-            raise MetricError(f"the estimate has {found_rate} Hz, expected the reference's {rate} Hz")
-        return global_sdr(truth, found)
-    except MetricError as error:
-        raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
 
 
 @contextlib.contextmanager

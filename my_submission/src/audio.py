@@ -193,6 +193,17 @@ def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str 
         partial.unlink(missing_ok=True)
 
 
+def copied(source: Source, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:
+    """The blocks of a source, each of them written to `path` too as it passes by. Raises AudioError."""
+    try:
+        with _create(path, source.sample_rate, source.channels, source.frames, container, subtype) as file:
+            for block in source.blocks():
+                file.write(block.T)
+                yield block
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
+
+
 def _create(path: Path, sample_rate: int, channels: int, frames: int, container: str, subtype: str) -> soundfile.SoundFile:
     large = frames * channels * BYTES[subtype] > 0xFFFF0000  # past what a wav's 32-bit sizes can say
     form = "RF64" if large and container == "wav" else container.upper()

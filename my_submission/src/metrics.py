@@ -5,6 +5,7 @@ It is not museval's SDR (a median over frames of one second), which MUSDB18 resu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,27 @@ def global_sdr(reference: NDArray[Any], estimate: NDArray[Any]) -> float:
 
     Raises MetricError for arrays of different shapes.
     """
-    if np.shape(reference) != np.shape(estimate):
-        raise MetricError(
-            f"the estimate has shape {list(np.shape(estimate))}, expected the reference's {list(np.shape(reference))}"
-        )
-    reference, estimate = np.asarray(reference, np.float32), np.asarray(estimate, np.float32)
-    ratio = (_energy(reference) + DELTA) / (_energy(reference - estimate) + DELTA)
-    return float(10 * np.log10(ratio))
+    return global_sdr_of_blocks([(reference, estimate)])
+
+
+def global_sdr_of_blocks(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
+    """Global SDR of a stem that comes in blocks (reference, estimate) of any shape, dB.
+
+    Raises MetricError for blocks of different shapes.
+    """
+    signal = distortion = DELTA
+    for reference, estimate in pairs:
+        refuse_other_shape(np.shape(reference), np.shape(estimate))
+        truth, found = np.asarray(reference, np.float32), np.asarray(estimate, np.float32)
+        signal += _energy(truth)
+        distortion += _energy(truth - found)
+    return float(10 * np.log10(signal / distortion))
+
+
+def refuse_other_shape(reference: tuple[int, ...], estimate: tuple[int, ...]) -> None:
+    """Raise MetricError unless an estimate has the shape of its reference."""
+    if reference != estimate:
+        raise MetricError(f"the estimate has shape {list(estimate)}, expected the reference's {list(reference)}")
 
 
 def _energy(signal: NDArray[np.float32]) -> np.float64:

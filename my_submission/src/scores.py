@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from my_submission.src import UserError
+from my_submission.src.audio import AudioFile
+from my_submission.src.metrics import MetricError, global_sdr_of_blocks, refuse_other_shape
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")  # the challenge's, in its order
 LIMIT = 1.57  # seconds that a track may take per second of its audio, in the challenge
@@ -38,6 +40,18 @@ class Result:
     def mean_sdr(self) -> float:
         """The song's score: the plain mean of its stems', dB."""
         return sum(self.sdr.values()) / len(self.sdr)
+
+
+def score_files(reference: Path, estimate: Path) -> float:
+    """Global SDR of a stem's file, dB, in constant memory: rounding and clipping count. Raises AudioError, MetricError."""
+    truth, found = AudioFile(reference), AudioFile(estimate)
+    try:
+        if truth.sample_rate != found.sample_rate:
+            raise MetricError(f"the estimate has {found.sample_rate} Hz, expected the reference's {truth.sample_rate} Hz")
+        refuse_other_shape((truth.frames, truth.channels), (found.frames, found.channels))
+        return global_sdr_of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
+    except MetricError as error:
+        raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
 
 
 def shown(track: str) -> str:
