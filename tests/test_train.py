@@ -98,11 +98,13 @@ def test_activation_checkpointing_changes_no_result(config: Config, norm: str) -
         assert torch.equal(value, frugal.ema.state_dict()[name]), name
 
 
-def test_gradients_are_clipped_at_their_true_size(config: Config) -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_are_clipped_at_their_true_size(config: Config, scaled: bool) -> None:
     """Adam does not feel the size of a gradient, so look at what reaches it."""
     seen = []
     for clip in (None, 1e-4):
         ours = trainer(config, grad_clip=clip)
+        ours.scaler = torch.amp.GradScaler("cpu", enabled=scaled)  # as half precision has it on a GPU
         step = ours.optimizer.step
 
         def look(step: Any = step, ours: Trainer = ours) -> None:
@@ -149,6 +151,16 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(config: Config
     ours.network.final_conv[2].weight.register_hook(lambda gradient: gradient * math.inf)
     assert ours.step(noise(config)).skipped
     assert all(torch.isfinite(value).all() for value in ours.network.state_dict().values())
+
+
+def test_an_overflow_is_the_scalers_to_mend(config: Config) -> None:
+    ours = trainer(config)
+    ours.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # overflows until it has come down
+    results = [ours.step(1000 * noise(config)) for _ in range(40)]
+    assert results[0].skipped
+    assert math.isfinite(results[0].loss)
+    assert not results[-1].skipped
+    assert ours.skipped == sum(result.skipped for result in results) > PATIENCE  # more than ten in a row, and no failure
 
 
 def test_ten_failures_in_a_row_end_the_run_with_a_reason(config: Config) -> None:
