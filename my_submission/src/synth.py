@@ -33,7 +33,7 @@ class SynthError(UserError):
 def make_song(seed: int, seconds: float) -> dict[str, NDArray[np.int16]]:
     """The stems of the song of a seed: instrument -> [n, 2], int16, at 44.1 kHz. Their sum fits in int16, too.
 
-    The same seed and duration give the same samples on every machine.
+    The same seed and duration give the same samples on every machine. Takes a tenth of the duration, and 10 MB per second.
 
     Raises SynthError for a negative seed, and for a duration that is not between 1 and 600 seconds.
     """
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     seeds = range(options.seed, options.seed + options.songs)
     for seed in tqdm(seeds, desc=str(options.out), unit="song", disable=None):
         made += write_song(options.out / f"song_{seed:06d}", seed, options.seconds)
-    passed = f", {len(seeds) - made} were there already" if made < len(seeds) else ""
+    passed = f", {len(seeds) - made} there already" if made < len(seeds) else ""
     print(f"{options.out}: {made} {'song' if made == 1 else 'songs'} of {options.seconds:g} s made{passed}")
     return 0
 

@@ -33,13 +33,13 @@ RELEASE = 0.06  # seconds from the end of a note to silence
 
 def plucked(rng: np.random.Generator) -> Bass:
     """A string: harmonic k of a string plucked at `place` starts as sin(pi k place) / k; high ones die first."""
-    place, tilt = rng.uniform(0.06, 0.4), rng.uniform(0.6, 1.4)
+    place, tilt, dull = rng.uniform(0.1, 0.4), rng.uniform(0.8, 1.6), log_uniform(rng, 400, 5000)
     ring, loss = log_uniform(rng, 0.5, 2.5), log_uniform(rng, 0.05, 1.5)
     row_times = np.linspace(0, 1, 10)[:, None] ** 2 * 2.0  # seconds
 
     def spectra(frequencies: np.ndarray) -> np.ndarray:
         number = np.arange(1, len(frequencies) + 1)
-        start = np.abs(np.sin(np.pi * number * place)) / number**tilt * low_pass(frequencies, 5000)
+        start = np.abs(np.sin(np.pi * number * place)) / number**tilt * low_pass(frequencies, dull)
         return start * np.exp(-row_times * (1 / ring + loss * (number - 1) ** 1.2))
 
     timbre = Timbre(spectra, rng)
@@ -70,8 +70,8 @@ def sub(rng: np.random.Generator) -> Bass:
 def saw(rng: np.random.Generator) -> Bass:
     """One or two detuned saws or squares through a low-pass that opens with each note and closes again."""
     odd, detune = rng.random() < 0.4, rng.choice([0.0, 0.05, 0.12]) * rng.uniform(0.5, 1.5)
-    closed, peak = log_uniform(rng, 90, 500), rng.uniform(0.7, 4)
-    opening, closing = rng.uniform(0, 4.5), log_uniform(rng, 0.05, 0.6)
+    closed, peak = log_uniform(rng, 90, 400), rng.uniform(0.7, 3)
+    opening, closing = rng.uniform(0, 3.5), log_uniform(rng, 0.05, 0.6)
     decay, sustain = log_uniform(rng, 0.15, 1.5), rng.uniform(0.3, 1)
     cutoffs = closed * np.exp2(np.linspace(0, 5, 11))[:, None]
 
@@ -96,7 +96,7 @@ def saw(rng: np.random.Generator) -> Bass:
 
 def growl(rng: np.random.Generator) -> Bass:
     """Frequency modulation: a sine bends another's phase, less as the note goes on."""
-    ratio, depth = rng.choice([0.5, 1, 1, 2, 3]), rng.uniform(0.05, 0.35)
+    ratio, depth = rng.choice([0.5, 1, 1, 2, 3]), rng.uniform(0.03, 0.25)
     fading, decay, sustain = log_uniform(rng, 0.05, 0.8), log_uniform(rng, 0.2, 2), rng.uniform(0.3, 1)
 
     def play(pitches: Sound, held: float, velocity: float) -> Sound:

@@ -37,7 +37,7 @@ def skin(start: float, end: float, bend: float, ring: float) -> Sound:
 
 def kick(rng: np.random.Generator) -> Hit:
     """A head of low pitch, the beater's click, and a saturation that makes it audible on small speakers."""
-    end, bend = log_uniform(rng, 38, 75), log_uniform(rng, 0.008, 0.07)
+    end, bend = log_uniform(rng, 38, 75), log_uniform(rng, 0.006, 0.045)
     start = end * log_uniform(rng, 1.8, 7)
     ring = log_uniform(rng, 0.05, 0.3)
     click, edge, warmth = rng.uniform(0, 0.6), log_uniform(rng, 900, 6000), rng.uniform(0, 3)
@@ -99,11 +99,15 @@ def rim(rng: np.random.Generator) -> Hit:
 
 def metal(rng: np.random.Generator, low: float, count: int, ring: float) -> Sound:
     """A plate's sound: a crowd of inharmonic modes above `low` Hz, the high ones dying first, in a wash of noise."""
-    modes = low * 2 ** (np.sort(rng.random(14)) * 4)
+    modes = low * 2 ** (rng.random(20) * 4)
+    clang = rng.uniform(0.05, 0.35)
     sound = np.zeros(count)
     for frequency in modes[modes < 17000]:
         sound += (
-            rng.uniform(0.3, 1) * sine(cycles(frequency, count, rng.random())) * fall(count, ring * (low / frequency) ** 0.4)
+            clang
+            * rng.uniform(0.3, 1)
+            * sine(cycles(frequency, count, rng.random()))
+            * fall(count, ring * (low / frequency) ** 0.4)
         )
     for edge, speed in ((low, 1.0), (3 * low, 0.7), (8 * low, 0.4)):
         wash = coloured_noise(rng, count, lambda frequencies, edge=edge: high_pass(frequencies, min(edge, 9000), 4))
@@ -167,11 +171,11 @@ class Kit:
         layer = clap(rng) if rng.random() < 0.15 else None
         drums: dict[str, tuple[Hit, float, float]] = {  # sound, level in dB, how far from the middle
             "kick": (kick(rng), 0, 0.03),
-            "snare": ((lambda: add_up(backbeat(), layer())) if layer else backbeat, -2, 0.2),
-            "closed": (closed, -11, 0.6),
-            "open": (opened, -11, 0.6),
-            "ride": (cymbal(rng, log_uniform(rng, 2000, 5000), log_uniform(rng, 0.25, 0.9), 1.0), -13, 0.6),
-            "crash": (cymbal(rng, log_uniform(rng, 1000, 3000), log_uniform(rng, 0.4, 1.2), 0.4), -9, 0.7),
+            "snare": ((lambda: add_up(backbeat(), layer())) if layer else backbeat, -1, 0.2),
+            "closed": (closed, -8, 0.6),
+            "open": (opened, -9, 0.6),
+            "ride": (cymbal(rng, log_uniform(rng, 2000, 5000), log_uniform(rng, 0.25, 0.9), 1.0), -11, 0.6),
+            "crash": (cymbal(rng, log_uniform(rng, 1000, 3000), log_uniform(rng, 0.4, 1.2), 0.4), -13, 0.7),
             "extra": ((shaker, bell, shaker)[rng.integers(3)](rng), -12, 0.9),
         }
         for number in range(3):

@@ -20,7 +20,7 @@ def loudness(sound: Sound) -> float:
 def levelled(sound: Sound) -> Sound:
     """The sound at loudness 1; silence stays as it is."""
     level = loudness(sound)
-    return sound / level if level > 0 else sound
+    return sound / level if level > 0 else sound.copy()
 
 
 def drive(sound: Sound, amount: float) -> Sound:
@@ -77,7 +77,8 @@ def compress(sound: Sound, strength: float) -> Sound:
 def ducking(count: int, hits: Sequence[float], depth: float, seconds: float) -> Sound:
     """A gain [count] that gives way at each hit (seconds) and comes back within `seconds`: the pumping of dance music."""
     gain = np.ones(count)
-    shape = 1 - depth * (1 - np.minimum(times(samples(seconds)) / seconds, 1)) ** 2
+    time = times(samples(seconds))
+    shape = 1 - depth * np.minimum(time / 0.005, 1) * (1 - np.minimum(time / seconds, 1)) ** 2  # 5 ms: a step would click
     for hit in hits:
         begin = round(hit * RATE)
         if 0 <= begin < count:

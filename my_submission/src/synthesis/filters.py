@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from my_submission.src.synthesis.waves import NYQUIST, RATE, Sound, fall, log_uniform, noise, samples
 
+BATCH = 256  # frames of a moving filter at a time
+
 Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # frequencies [F] in Hz -> gains [F]
 
 
@@ -72,25 +74,30 @@ def draw_equaliser(rng: np.random.Generator, depth: float = 5.0) -> Response:
     return response
 
 
-def moving_filter(sound: Sound, responses: NDArray[np.complex128], hop: int) -> Sound:
-    """A sound [n] through a filter that moves: responses [L, F], complex, one per `hop` samples, F bins of an FFT.
+def moving_filter(
+    sound: Sound, shapes: NDArray[np.float64], respond: Callable[[NDArray[np.float64]], NDArray[np.complex128]], hop: int
+) -> Sound:
+    """A sound [n] through a filter that moves: shapes [L, ...], one per `hop` samples.
 
-    Frame by frame, each under a Hann window of two hops; the FFT is twice as long as the window, to let the filter ring.
+    `respond` makes of shapes [l, ...] the filter's responses [l, F], complex, the lowest F bins of an FFT of 4 hops; what is
+    above is cut off. Frame by frame, each under a Hann window of 2 hops; the rest of the FFT's length lets the filter ring.
     """
-    frames, bins = responses.shape
-    window_length, size = 2 * hop, 4 * hop
+    frames, size = len(shapes), 4 * hop
     padded = np.zeros((frames + 1) * hop)
     count = min(len(sound), frames * hop)
     padded[hop : hop + count] = sound[:count]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)  # two of them, a hop apart, sum to 1
-    cut = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop]  # [L, window], frame l centred on l * hop
-    spectra = np.fft.rfft(cut * window, size)
-    spectra[:, :bins] *= responses
-    spectra[:, bins:] = 0
-    pieces = np.fft.irfft(spectra, size).reshape(frames, 4, hop)
+    window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)  # two of them, a hop apart, sum to 1
+    cut = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]  # [L, window]: frame l is centred on l * hop
     out = np.zeros((frames + 3, hop))
-    for quarter in range(4):
-        out[quarter : quarter + frames] += pieces[:, quarter]
+    for first in range(0, frames, BATCH):
+        responses = respond(shapes[first : first + BATCH])
+        batch, bins = responses.shape
+        spectra = np.fft.rfft(cut[first : first + batch] * window, size)
+        spectra[:, :bins] *= responses
+        spectra[:, bins:] = 0
+        pieces = np.fft.irfft(spectra, size).reshape(batch, 4, hop)
+        for quarter in range(4):
+            out[first + quarter : first + quarter + batch] += pieces[:, quarter]
     return out.ravel()[hop : hop + len(sound)]
 
 
@@ -124,6 +131,6 @@ class Room:
         return np.fft.irfft(spectrum, size)[:, :count]
 
 
-def remove_rumble(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+def audible(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
     """What every stem goes through at last: nothing below hearing, nothing at the very top."""
     return high_pass(frequencies, 22, 4) * low_pass(frequencies, 0.9 * NYQUIST, 6)

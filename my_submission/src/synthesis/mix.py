@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from my_submission.src.synthesis.bass import play_bass
 from my_submission.src.synthesis.drums import play_drums
 from my_submission.src.synthesis.effects import chorus, ducking, hold, levelled, loudness
-from my_submission.src.synthesis.filters import Room, draw_equaliser, remove_rumble
+from my_submission.src.synthesis.filters import Room, audible, draw_equaliser
 from my_submission.src.synthesis.other import draw_roles, play_other
 from my_submission.src.synthesis.score import INSTRUMENTS, Score, compose
 from my_submission.src.synthesis.voice import play_vocals
@@ -57,16 +57,19 @@ def _mix(rng: np.random.Generator, score: Score, tracks: dict[str, Sound]) -> di
         taste = draw_equaliser(rng, 3.0)
         room = Room(rng, space * rng.uniform(0.6, 1) * (0.6 if name == "drums" else 1))
         stem = room.play(
-            tracks[name], wet[name], lambda frequencies, taste=taste: taste(frequencies) * remove_rumble(frequencies)
+            tracks.pop(name), wet[name], lambda frequencies, taste=taste: taste(frequencies) * audible(frequencies)
         )
-        stems[name] = decibels(LEVELS[name] + rng.normal(0, 2.2)) * levelled(stem)
-    if score.groove.kick[0] and rng.random() < 0.3:
+        stems[name] = levelled(stem)
+        stems[name] *= decibels(LEVELS[name] + rng.normal(0, 2.2))
+    if rng.random() < 0.3:
         pump = _pump(rng, score)
-        stems["bass"] = stems["bass"] * pump
-        stems["other"] = stems["other"] * pump
-    mixture = sum(stems.values())
-    gain = decibels(rng.uniform(-18.5, -12.5)) / loudness(mixture)
-    return limited({name: gain * stem for name, stem in stems.items()})
+        stems["bass"] *= pump
+        stems["other"] *= pump
+    gain = decibels(rng.uniform(-18.5, -12.5)) / loudness(sum(stems.values()))
+    for name in stems:
+        stems[name] *= gain  # in place, here and in `limit`: a long song takes gigabytes
+    limit(stems)
+    return stems
 
 
 def _pump(rng: np.random.Generator, score: Score) -> Sound:
@@ -76,8 +79,8 @@ def _pump(rng: np.random.Generator, score: Score) -> Sound:
     return ducking(samples(score.seconds), hits, rng.uniform(0.2, 0.8), rng.uniform(1, 4) * score.step)
 
 
-def limited(stems: dict[str, Sound]) -> dict[str, Sound]:
-    """The stems under one gain that ducks before their peaks, and their sum's, so that none goes past CEILING."""
+def limit(stems: dict[str, Sound]) -> None:
+    """Put the stems, in place, under one gain that ducks before their peaks and their sum's: none goes past CEILING."""
     count = stems["vocals"].shape[-1]
     peaks = np.zeros(count)
     for sound in (sum(stems.values()), *stems.values()):
@@ -88,4 +91,5 @@ def limited(stems: dict[str, Sound]) -> dict[str, Sound]:
     lowest = around.min(axis=1)  # within AHEAD + 1 blocks of each, so that no average over AHEAD is too high
     smooth = np.lib.stride_tricks.sliding_window_view(lowest, 2 * AHEAD + 1).mean(axis=1)
     curve = hold(smooth, BLOCK, count)
-    return {name: curve * stem for name, stem in stems.items()}
+    for name in stems:
+        stems[name] *= curve

@@ -157,10 +157,13 @@ def _draw_playing(
     lengths = np.diff(starts)
     chance = {"vocals": 0.25, "drums": 0.18, "bass": 0.18}
     plays = {name: rng.random(len(sections)) >= chance.get(name, 0.35) for name in everyone}
+    together = rng.random(len(sections)) >= 0.12  # at times all of `other` rests
+    for name in everyone[3:]:
+        plays[name] &= together
     stems = [[name] for name in everyone[:3]] + [list(everyone[3:])]
     for names in stems:
         for section in rng.permutation(len(sections)):
-            together = np.any([plays[name] for name in names], axis=0)
-            if lengths[together].sum() < 0.5 * seconds:
+            sounding = np.any([plays[name] for name in names], axis=0)
+            if lengths[sounding].sum() < 0.5 * seconds:
                 plays[names[rng.integers(len(names))]][section] = True
     return [frozenset(name for name in everyone if plays[name][section]) for section in range(len(sections))]

@@ -71,7 +71,7 @@ def string(rng: np.random.Generator) -> Voice:
 
     Harmonic k starts as sin(pi k place) / k^tilt and dies the faster, the higher it is; two strings a little apart beat.
     """
-    place, tilt = rng.uniform(0.04, 0.5), rng.uniform(0.5, 1.6)
+    place, tilt = rng.uniform(0.04, 0.5), rng.uniform(0.4, 1.4)
     ring, loss = log_uniform(rng, 0.3, 3), log_uniform(rng, 0.02, 0.8)
     dull, detune = log_uniform(rng, 1500, 12000), rng.choice([0, 0.03]) * rng.random()
     attack, damper = log_uniform(rng, 0.001, 0.006), rng.uniform(0.04, 0.4)

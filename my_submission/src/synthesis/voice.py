@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from my_submission.src.synthesis.effects import chorus, compress, drive, echo, levelled
-from my_submission.src.synthesis.filters import band, coloured_noise, high_pass, low_pass, moving_filter
+from my_submission.src.synthesis.filters import band, coloured_noise, filtered, high_pass, low_pass, moving_filter
 from my_submission.src.synthesis.melody import Syllable, write_melody
 from my_submission.src.synthesis.score import Score
 from my_submission.src.synthesis.waves import (
@@ -76,7 +76,8 @@ class Singer:
     tract: float  # formants relative to a man's: a shorter tract has higher ones
     bandwidth: float  # of formants, relative
     tilt: float  # of the glottal source: its harmonic k has 1 / k^tilt
-    breath: float  # noise in the tone
+    breath: float  # noise in the tone, that the mouth shapes as it does the tone
+    air: float  # noise above 5 kHz, from the lips
     portamento: float  # seconds from note to note
     scoop: float  # semitones below, where a phrase begins
     vibrato: float  # semitones
@@ -94,8 +95,9 @@ def draw_singer(rng: np.random.Generator) -> Singer:
         lowest=lowest,
         tract=0.9 + 0.3 * (lowest - 40) / 22 + rng.uniform(-0.08, 0.08),
         bandwidth=rng.uniform(0.7, 1.5),
-        tilt=rng.uniform(0.7, 1.5),
-        breath=log_uniform(rng, 0.004, 0.12),
+        tilt=rng.uniform(0.55, 1.35),
+        breath=log_uniform(rng, 0.008, 0.2),
+        air=log_uniform(rng, 0.003, 0.06),
         portamento=log_uniform(rng, 0.02, 0.13),
         scoop=rng.uniform(0, 2.5),
         vibrato=rng.uniform(0, 0.7),
@@ -153,8 +155,10 @@ def _sing(rng: np.random.Generator, seconds: float, singer: Singer, melody: Sequ
     pitch = _intonation(rng, singer, melody, frames)
     glottis = _glottis(rng, singer, glide(pitch, count), glide(effort, count))
     throat = glide(loud, count) * glottis + glide(breath, count) * noise(rng, count)
-    sound = moving_filter(throat, _formant_filter(formants, singer.bandwidth), HOP)
+    sound = moving_filter(throat, formants, lambda shapes: _formant_filter(shapes, singer), HOP)
     level = np.sqrt(np.mean(sound**2) + 1e-12) / np.sqrt(np.mean(loud**2) + 1e-12)
+    air = filtered(glide(loud, count) * noise(rng, count), lambda frequencies: high_pass(frequencies, 5000))
+    sound += singer.air * level * air
     for syllable in melody:
         _add_consonant(rng, sound, singer, syllable, level)
     return sound
@@ -227,22 +231,21 @@ def _glottis(rng: np.random.Generator, singer: Singer, pitch: Sound, effort: Sou
     return shimmer * Timbre(spectra, rng, 0.1).play(top, cycles(frequency, count), 5 * effort)
 
 
-def _formant_filter(formants: NDArray[np.float64], bandwidth: float) -> NDArray[np.complex128]:
+def _formant_filter(formants: NDArray[np.float64], singer: Singer) -> NDArray[np.complex128]:
     """Frames of three formants [L, 3] -> the mouth's responses [L, F]: resonances in a row, fixed ones above the three.
 
     A resonance at f0 with bandwidth b has the response f0^2 / (f0^2 - f^2 + i b f): a tube that leaks.
     """
     bins = int(TOP / NYQUIST * 2 * HOP)
     frequencies = np.arange(bins) * (RATE / (4 * HOP))
-    scale = formants[:, 1:2].mean() / 1500
     response = np.ones((len(formants), bins), complex)
     for number in range(3):
         centre = formants[:, number : number + 1]
-        width = bandwidth * (50 + 0.04 * centre)
+        width = singer.bandwidth * (50 + 0.04 * centre)
         response *= centre**2 / (centre**2 - frequencies**2 + 1j * width * frequencies)
     fixed = np.ones(bins, complex)
-    for centre in scale * np.array([3500, 4500, 5600, 6700, 7800, 9000, 10200]):
-        fixed *= centre**2 / (centre**2 - frequencies**2 + 1j * bandwidth * 0.06 * centre * frequencies)
+    for centre in singer.tract * np.array([3500, 4500, 5600, 6700, 7800, 9000, 10200]):
+        fixed *= centre**2 / (centre**2 - frequencies**2 + 1j * singer.bandwidth * 0.06 * centre * frequencies)
     fixed *= high_pass(frequencies, 80) * low_pass(frequencies, 0.85 * TOP, 6)
     return response * fixed
 

@@ -52,7 +52,7 @@ def cycles(frequency: ArrayLike, count: int, start: float = 0.0) -> Sound:
 
 
 def tables(spectra: NDArray[np.float64], phases: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Amplitudes [M, K] of harmonics 1..K -> wave tables [M, SIZE + 1], whose last sample is the first again.
+    """Amplitudes [M, K] of harmonics 1..K -> wave tables [M, SIZE + 2], whose last two samples are the first again.
 
     `phases` [K] are in cycles, 0 where None: sines.
     """
@@ -60,11 +60,11 @@ def tables(spectra: NDArray[np.float64], phases: NDArray[np.float64] | None = No
     turn = -1j if phases is None else -1j * np.exp(2j * np.pi * phases)
     spectrum[:, 1 : spectra.shape[1] + 1] = spectra * turn
     waves = np.fft.irfft(spectrum, axis=1) * (SIZE / 2)
-    return np.concatenate([waves, waves[:, :1]], axis=1)
+    return np.concatenate([waves, waves[:, :2]], axis=1)
 
 
 def look_up(bank: NDArray[np.float64], phase: Sound, row: Sound | None = None) -> Sound:
-    """Read wave tables [M, SIZE + 1] at `phase`, in straight lines between samples, and between rows where `row` is given."""
+    """Read wave tables [M, SIZE + 2] at `phase`, 0..1, with straight lines between samples, and between rows at `row`."""
     place = phase * SIZE
     index = place.astype(np.int64)
     fraction = place - index
@@ -74,10 +74,11 @@ def look_up(bank: NDArray[np.float64], phase: Sound, row: Sound | None = None) -
         return below + fraction * (wave[index + 1] - below)
     row = np.clip(row, 0, len(bank) - 1.001)
     lower = row.astype(np.int64)
-    flat, index = bank.ravel(), index + lower * (SIZE + 1)
-    below, above = flat[index], flat[index + SIZE + 1]
+    flat, width = bank.ravel(), bank.shape[1]
+    index += lower * width
+    below, above = flat[index], flat[index + width]
     below += fraction * (flat[index + 1] - below)
-    above += fraction * (flat[index + SIZE + 2] - above)
+    above += fraction * (flat[index + width + 1] - above)
     return below + (row - lower) * (above - below)
 
 
