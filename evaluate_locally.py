@@ -1,7 +1,7 @@
 """Separate a dataset as the evaluator does, score it, and time it.
 
     python evaluate_locally.py                             # ./public_dataset -> ./evaluator_outputs, beside this file
-    python evaluate_locally.py --data songs --out predictions --model B --csv scores.csv
+    python evaluate_locally.py --data songs --out predictions --model B --csv scores.csv --report page.html
 
 Every folder of the dataset is a track: a mixture.wav, and bass.wav, drums.wav, other.wav and vocals.wav where it is to be
 scored. The score is global SDR; the mean is over songs. The same command again goes on where it was interrupted, and tries
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from my_submission.src import UserError, audio, cli
+from my_submission.src import UserError, audio, cli, report
 from my_submission.src.journal import Journal
 from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
 
@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
     tracks = find_tracks(data, out)
     if options.csv and (options.csv.is_dir() or not options.csv.absolute().parent.is_dir()):
         raise EvaluationError(f"--csv {options.csv}: expected the name of a file in a folder that exists")
+    if options.report:
+        report.check_path(options.report, options.embed, apart_from=[data])
 
     from my_submission.aicrowd_wrapper import AIcrowdWrapper
 
@@ -57,11 +59,22 @@ def main(argv: Sequence[str]) -> int:
         raise EvaluationError(f"{out}: cannot be made ({error.strerror}); name another folder with --out") from error
     wrapper = AIcrowdWrapper(data, out, model=model)
     print(f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} of {data} -> {out}", flush=True)
-    with Journal(out / JOURNAL, settings_of_run(data, model)) as journal:
+    settings = settings_of_run(data, model)
+    with Journal(out / JOURNAL, settings) as journal:
         results, failed = evaluate(wrapper, tracks, journal)
         if options.csv:
             write_csv(options.csv, results)
         print_report(results, failed, getattr(model, "redone_chunks", 0))
+        if options.report:
+            report.write_page(
+                options.report,
+                report.evaluated_tracks(results, data, out),
+                title=f"Evaluation of {options.model or type(model).__name__}",
+                facts=settings,
+                failed=failed,
+                embed=options.embed,
+            )
+            print(f"report: {options.report}")
         if not failed:
             journal.finish()
     return 1 if failed else 0
@@ -75,8 +88,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--model", metavar="A|B|DIR", help="DIR: config.yaml and checkpoints (default: what user_config.py names)"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line per track and instrument")
+    report.add_options(parser)
     cli.add_ensemble_options(parser)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    report.check_options(parser, options)
+    return options
 
 
 def _folder(option: str, asked: Path | None, default: Path, variable: str, below: str = "") -> Path:

@@ -25,7 +25,7 @@ from my_submission.src.reporting import markup
 from my_submission.src.reporting.lanes import MIXTURE, Track, count_lanes, make_lanes, slug
 from my_submission.src.scores import INSTRUMENTS, Result, score_files
 
-__all__ = ["ReportError", "Track", "add_options", "check_path", "evaluated_tracks", "write_page"]
+__all__ = ["ReportError", "Track", "add_options", "check_options", "check_path", "evaluated_tracks", "write_page"]
 
 MARKER = "made_with_the_page.txt"  # a folder of files that holds this may be replaced
 TYPES = {".flac": "audio/flac", ".png": "image/png"}
@@ -42,6 +42,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embed", action="store_true", help="put audio and pictures into that page, not beside it")
 
 
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options that mean nothing together, as a parser does."""
+    if options.embed and not options.report:
+        parser.error("--embed puts audio into the page that --report names, and no page is asked for")
+
+
 def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ()) -> None:
     """Refuse, before anything is computed, a page that could not be written or would overwrite something else.
 
@@ -51,7 +57,7 @@ def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ())
     """
     if page.suffix.lower() not in (".html", ".htm") or page.is_dir() or not page.absolute().parent.is_dir():
         raise ReportError(f"--report {page}: expected the name of an .html file in a folder that exists")
-    for folder in apart_from:
+    for folder in [] if embed else apart_from:
         if folder.resolve() in page.resolve().parents:
             raise ReportError(f"--report {page}: lies among the songs of {folder}; expected a place elsewhere")
     beside = _files_folder(page)

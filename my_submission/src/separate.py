@@ -1,7 +1,7 @@
 """Songs in, stems out: <out>/<name>/<instrument>.wav.
 
     python -m my_submission separate song.mp3
-    python -m my_submission separate music/ --model B --out stems --format flac
+    python -m my_submission separate music/ --model B --out stems --format flac --report page.html
     torchrun --nproc-per-node 4 -m my_submission separate music/
 
 Reads what libsndfile reads (wav, flac, mp3, ogg, opus, aiff); a folder stands for all such files in it and below. What is
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from my_submission.src import UserError, cli
+from my_submission.src import UserError, cli, report
 from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile
 
 if TYPE_CHECKING:
@@ -44,13 +44,20 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     jobs = find_jobs(options.inputs, options.out)
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if options.report:
+        inputs = [path for path in options.inputs if path.is_dir()]
+        below_out = options.out.resolve() in options.report.resolve().parents  # where no songs are looked for
+        report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
     if rank == 0:
         _announce_reading(jobs, ranks)
-    failed = separate_all(jobs[rank::ranks], options, rank)
+    separator = _open_separator(options, rank)
+    failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:
-        failed = _total_of_ranks(failed)
+        failed = _of_all_ranks(failed)
     if rank == 0 and failed and len(jobs) > 1:
-        print(f"{failed} of {len(jobs)} songs failed", file=sys.stderr)
+        print(f"{len(failed)} of {len(jobs)} songs failed", file=sys.stderr)
+    if rank == 0 and options.report:  # one page, whoever separated the songs
+        _write_page(separator, jobs, failed, options)
     return 2 if failed else 0
 
 
@@ -63,7 +70,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="of the stems (default: wav)")
     parser.add_argument("--subtype", default="PCM_16", choices=SUBTYPES["wav"], help="of the samples (default: PCM_16)")
     parser.add_argument("--overwrite", action="store_true", help="replace stems that are there already")
+    report.add_options(parser)
     options = parser.parse_args(argv)
+    report.check_options(parser, options)
     if options.subtype not in SUBTYPES[options.format]:
         parser.error(f"--format {options.format} has no --subtype {options.subtype}: {', '.join(SUBTYPES[options.format])}")
     return options
@@ -113,8 +122,8 @@ def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
     print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
 
 
-def separate_all(jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> int:
-    """Separate one song after the other; say what becomes of each; return how many failed."""
+def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
+    """The model that the options name, announced."""
     from my_submission.src.separator import open_model
 
     if options.device == "auto" and "LOCAL_RANK" in os.environ:
@@ -129,12 +138,17 @@ def separate_all(jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0
             f"{separator.precision}, overlap {separator.overlap} -> {options.out}",
             flush=True,
         )
-    failed = 0
+    return separator
+
+
+def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
+    """Separate one song after the other; say what becomes of each; return which failed, and why."""
+    failed = {}
     for job in jobs:
         try:
             tqdm.write(_separate_one(separator, job, options, rank))
         except UserError as error:
-            failed += 1
+            failed[str(job.path)] = str(error)
             tqdm.write(f"error: {error}", file=sys.stderr)
     if separator.redone_chunks:
         print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
@@ -143,10 +157,10 @@ def separate_all(jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0
 
 def _separate_one(separator: Separator, job: Job, options: argparse.Namespace, rank: int) -> str:
     """Separate one song; return the line that says so."""
-    written = [job.folder / f"{name}.{options.format}" for name in separator.sources]
-    there = [path for path in written if path.exists()]
+    stems = _stems(separator, job, options).values()
+    there = [path for path in stems if path.exists()]
     if there and not options.overwrite:
-        if len(there) == len(written):
+        if len(there) == len(stems):
             return f"{job.path}: is done already, in {job.folder} (--overwrite does it again)"
         raise AudioError(f"{job.folder}: holds {there[0].name} of another run; --overwrite replaces it")
     song = AudioFile(job.path)
@@ -161,6 +175,29 @@ def _separate_one(separator: Separator, job: Job, options: argparse.Namespace, r
     return line
 
 
+def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:
+    """Instrument -> the file that its stem of a song is written to."""
+    return {name: job.folder / f"{name}.{options.format}" for name in separator.sources}
+
+
+def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:
+    """The page of all songs of the call that are there now, those done earlier too."""
+    tracks = [
+        report.Track(str(job.folder.relative_to(options.out)), job.path, _stems(separator, job, options))
+        for job in jobs
+        if str(job.path) not in failed
+    ]
+    facts = {
+        "the model": options.model,
+        "seeds": ", ".join(map(str, separator.checkpoints)),
+        "overlap": separator.overlap,
+        "precision": separator.precision,
+        "device": separator.device,
+    }
+    report.write_page(options.report, tracks, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
+    print(f"report: {options.report}")
+
+
 @contextlib.contextmanager
 def _progress(separator: Separator, song: AudioFile, rank: int) -> Iterator[None]:
     """A bar over the seconds of a song, on a terminal."""
@@ -170,13 +207,12 @@ def _progress(separator: Separator, song: AudioFile, rank: int) -> Iterator[None
         yield
 
 
-def _total_of_ranks(failed: int) -> int:
-    """Wait for the other processes, so that none is stopped because one has failed; give the number of all failures."""
-    import torch
+def _of_all_ranks(failed: dict[str, str]) -> dict[str, str]:
+    """Wait for the other processes, so that none is stopped because one has failed; give the failures of all."""
     import torch.distributed
 
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
-    total = torch.tensor(failed)
-    torch.distributed.all_reduce(total)
+    everywhere: list[dict[str, str]] = [{}] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, failed)
     torch.distributed.destroy_process_group()
-    return int(total)
+    return {song: reason for failures in everywhere for song, reason in failures.items()}

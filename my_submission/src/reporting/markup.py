@@ -18,7 +18,7 @@ from my_submission.src.scores import LIMIT, shown
 FILE_MARK = "\0"  # around the name of a file; no text has one, as none keeps its control characters
 HERE = Path(__file__).parent
 SPEAKER = {ESTIMATES: "this model", MIXTURE: "mixture"}  # what rows of scores are called
-FEW = 2  # tracks, up to which all are unfolded from the beginning
+FEW, MANY = 2, 8  # tracks: up to FEW, all are unfolded at first; from MANY on, their scores are scrolled in a frame
 
 
 def page(
@@ -86,7 +86,7 @@ def _tiles(tracks: Sequence[Track], scored: Sequence[Track], failed: Mapping[str
         means = _means(scored)
         mixture = means[MIXTURE][-1]
         gained = means[ESTIMATES][-1] - mixture
-        below = f"{decibels(gained, 3)} dB above the mixture, which has {decibels(mixture, 3)} dB"
+        below = f"{decibels(gained, 3)} dB above the mixture's {decibels(mixture, 3)} dB"
         tiles.append(_tile("Mean SDR", f"{decibels(means[ESTIMATES][-1], 3)} <small>dB</small>", below))
     timed = [track for track in tracks if track.separation_seconds is not None]
     if timed:
@@ -144,12 +144,13 @@ def _scores(scored: Sequence[Track], tracks: Sequence[Track]) -> str:
         if track.scores:
             name = f'<a href="#track-{number}">{text(track.name)}</a>'
             if track.separation_seconds is not None:
-                name += f' <span class="speed">{_factor(track):.3f} × real time</span>'
+                name += f' <span class="speed">separated in {_factor(track):.3f} × its duration</span>'
             rows += _group("song", name, {whose: _row(scores) for whose, scores in track.scores.items()})
+    wide = "wide long" if len(scored) > MANY else "wide"
     return (
         '<section class="scores" aria-labelledby="scores"><h2 id="scores">Scores</h2>'
         f'<figure><figcaption>{label}, dB</figcaption><ul class="legend">{legend}</ul>{chart}</figure>'
-        '<div class="wide" role="region" aria-label="Table of scores" tabindex="0"><table>'
+        f'<div class="{wide}" role="region" aria-label="Table of scores" tabindex="0"><table>'
         "<caption>Global SDR in dB: more is better. Scores of the mixture are those of doing nothing: it is taken as the "
         "estimate of every instrument."
         f'</caption><thead><tr><th scope="col">whose</th>{heads}</tr></thead>{rows}</table></div></section>'
@@ -209,7 +210,7 @@ aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{
 def _lane(number: int, lane: Lane, track: Track) -> str:
     name = text(lane.name)
     scored = lane.kind == "estimate" and lane.instrument in track.sdr
-    score = f'<span class="sdr">{decibels(track.sdr[lane.instrument], 3)} dB</span>' if scored else ""
+    score = f'<span class="sdr">{decibels(track.sdr[lane.instrument], 3)}<span class="unit"> dB</span></span>' if scored else ""
     who = f"<b>{text(lane.instrument or 'mixture')}</b>" + (f" {lane.kind}" if lane.instrument else "")
     mute = "false" if lane.kind == "mixture" else "true"
     axis = "".join(
