@@ -26,7 +26,7 @@ RANGE = 70.0  # dB from the brightest colour to the darkest
 SHADES = 64  # as many as an eye tells apart; more would only make the files larger
 WINDOW_SECONDS = 0.09  # tells neighbouring notes of a bass apart, and drums still have edges
 QUIETEST_PEAK = 0.01  # what is below is drawn small, not blown up
-QUIETEST_TOP = -60.0  # dB; the same for the colours
+QUIETEST_TOP = -50.0  # dB; the same for the colours, so that silence is as dark as they get
 
 
 class Pictures:
@@ -175,7 +175,7 @@ def png(pixels: NDArray, palette: NDArray, opacity: NDArray | None = None) -> by
     chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", palette.astype(np.uint8).tobytes())]
     if opacity is not None:
         chunks.append(_chunk(b"tRNS", opacity.astype(np.uint8).tobytes()))
-    chunks += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
+    chunks += [_chunk(b"IDAT", zlib.compress(lines.tobytes())), _chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
