@@ -148,10 +148,10 @@ class Browser:
         """The whole page, or its top, in a scheme ("light" or "dark"), as PNG."""
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        time.sleep(0.5)
+        time.sleep(0.2)
         height = height or self.run("return Math.ceil(document.documentElement.getBoundingClientRect().height)")
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        time.sleep(0.5)  # lazy pictures come in
+        time.sleep(0.2)  # lazy pictures come in
         shot = self.devtools("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
         self.devtools("Emulation.clearDeviceMetricsOverride")
