@@ -118,6 +118,7 @@ def test_a_signal_in_the_middle_of_a_save_leaves_a_usable_state(
     else:
         assert f"{signal.Signals(number).name}: finishing the step, then saving" in log
         assert found[-1] == "state_seed0_step3.pt"
+        assert f"stopped after step {found[0].partition('_step')[2].removesuffix('.pt')}, saved; the same command" in log
         assert not (tmp_path / "stopped" / "step8_seed0.ckpt").exists()
     run = start("stopped", "--num_steps", 8)
     run.join()

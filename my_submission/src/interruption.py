@@ -19,7 +19,8 @@ from my_submission.src.launch import launcher_is_gone
 class Interruption:
     """Takes note of the signals inside, instead of dying of them. A second Ctrl-C, a moment later, leaves at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.signal: signal.Signals | None = None
         self._since = 0.0
 
@@ -50,4 +51,5 @@ class Interruption:
                 raise KeyboardInterrupt
             return
         self.signal, self._since = signal.Signals(number), time.monotonic()
-        print(f"{self.signal.name}: finishing the step, then saving", file=sys.stderr)
+        if not self.quiet:
+            print(f"{self.signal.name}: finishing the step, then saving", file=sys.stderr)

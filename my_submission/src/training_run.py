@@ -77,7 +77,7 @@ class Run:
             workers=self.workers,
             pin=trainer.device.type == "cuda",
         )
-        with Interruption() as interruption, self._progress() as progress, contextlib.closing(data):
+        with Interruption(quiet=not self.world.leads) as interruption, self._progress() as progress, contextlib.closing(data):
             self._validate_if_due(interruption, progress)  # where the run was interrupted in the middle of it
             stop = self.world.any(interruption.requested)
             while trainer.steps < self.num_steps and not stop:
@@ -87,11 +87,20 @@ class Run:
                 self._validate_if_due(interruption, progress)
                 stop = self.world.any(interruption.requested)
                 self._save_if_due(now=stop or trainer.steps == self.num_steps)
-            finished = trainer.steps == self.num_steps
-            if finished and self.world.leads:
-                save_checkpoint(trainer.ema.state_dict(), checkpoint_path(self.folder, self.seed, self.num_steps))
+            if self.world.leads:
+                self._leave()
             self.world.any(False)  # nobody leaves before rank 0 has written
-        return 0 if finished else interruption.status or 143  # another rank's signal: most likely SIGTERM
+        if trainer.steps == self.num_steps:
+            return 0
+        return interruption.status or 143  # where another rank had the signal: most likely SIGTERM
+
+    def _leave(self) -> None:
+        step, result = self.trainer.steps, checkpoint_path(self.folder, self.seed, self.num_steps)
+        if step == self.num_steps:
+            save_checkpoint(self.trainer.ema.state_dict(), result)
+            print(f"finished: {result}", flush=True)
+        else:
+            print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
 
     def _progress(self) -> contextlib.AbstractContextManager[Progress | None]:
         if not self.world.leads:
