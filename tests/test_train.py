@@ -14,9 +14,9 @@ from conftest import GOLDEN
 from training import INSTRUMENTS, tone, write_config
 
 from my_submission.src.config import Config, load_config
-from my_submission.src.distributed import World
 from my_submission.src.loss import quantile, squared_errors
-from my_submission.src.trainer import PATIENCE, Trainer, TrainingError
+from my_submission.src.training.distributed import World
+from my_submission.src.training.trainer import PATIENCE, Trainer, TrainingError
 
 CPU = torch.device("cpu")
 

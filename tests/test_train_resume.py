@@ -18,7 +18,7 @@ from conftest import ROOT
 from training import fork_server, run_command, write_config, write_track, write_tracks
 
 from my_submission.src import cli, train
-from my_submission.src.resume import state_files
+from my_submission.src.training.resume import state_files
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_state_that_cannot_be_written_leaves_the_ones_before(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("my_submission.src.resume.os.fsync", full)
+    monkeypatch.setattr("my_submission.src.training.resume.os.fsync", full)
     status, printed = command("--num_steps", 4)
     assert status == 2
     assert "state_seed0_step4.pt: cannot be written (No space left on device); the states saved before are untouched" in printed

@@ -61,7 +61,7 @@ def fork_server() -> multiprocessing.context.ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     # torch._dynamo: the optimiser imports it at its first step
-    context.set_forkserver_preload(["training", "my_submission.src.training_run", "my_submission.src.train", "torch._dynamo"])
+    context.set_forkserver_preload(["training", "my_submission.src.training.run", "my_submission.src.train", "torch._dynamo"])
     return context
 
 
@@ -72,7 +72,8 @@ def run_command(argv: list[str], log: Path, environment: dict[str, str] | None =
     """
     import torch
 
-    from my_submission.src import cli, resume, train
+    from my_submission.src import cli, train
+    from my_submission.src.training import resume
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for the workers: a fork server of our own would import torch anew

@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a script: put the repository's root in the place of this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from my_submission.src import UserError, cli, launch
+from my_submission.src import UserError, cli
+from my_submission.src.training import launch
 
 if TYPE_CHECKING:
     import torch
 
     from my_submission.src.config import Config
     from my_submission.src.dataset import Track
-    from my_submission.src.distributed import World
-    from my_submission.src.training_run import Run
-    from my_submission.src.validation import Validation
+    from my_submission.src.training.distributed import World
+    from my_submission.src.training.run import Run
+    from my_submission.src.training.validation import Validation
 
 
 class TrainError(UserError):
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from my_submission.src.distributed import join
+    from my_submission.src.training.distributed import join
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
     with join(use_cuda) as world:
@@ -116,9 +117,9 @@ class _Plan:
 
 def _start(options: argparse.Namespace, world: World) -> Run:
     """Check everything, then build the run; on all ranks or on none."""
-    from my_submission.src import resume
-    from my_submission.src.trainer import Trainer
-    from my_submission.src.training_run import Run
+    from my_submission.src.training import resume
+    from my_submission.src.training.run import Run
+    from my_submission.src.training.trainer import Trainer
 
     if not world.leads:
         warnings.simplefilter("ignore")  # rank 0 says them
@@ -150,11 +151,11 @@ def _start(options: argparse.Namespace, world: World) -> Run:
 
 
 def _check(options: argparse.Namespace, world: World) -> _Plan:
-    from my_submission.src import resume
     from my_submission.src.config import load_config
     from my_submission.src.dataset import find_tracks
     from my_submission.src.device import pick_precision
-    from my_submission.src.training_run import checkpoint_path
+    from my_submission.src.training import resume
+    from my_submission.src.training.run import checkpoint_path
 
     config = load_config(options.config)
     training = config.training
@@ -177,7 +178,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     tracks = find_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
     validation = None
     if options.valid_path:
-        from my_submission.src.validation import Validation
+        from my_submission.src.training.validation import Validation
 
         validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
     return _Plan(config, folder, device, precision, tracks, validation, payload)
@@ -204,7 +205,7 @@ def _device(options: argparse.Namespace, world: World) -> torch.device:
 def _refuse_other_network(path: Path, config: Config) -> None:
     """A folder is one model: its config.yaml must do for this run's checkpoint too."""
     from my_submission.src.config import load_config
-    from my_submission.src.resume import differences
+    from my_submission.src.training.resume import differences
 
     if not path.exists():
         return
@@ -232,7 +233,7 @@ def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
     """Write down what is run; config.yaml only where there is none: one that is there is its owner's."""
     import yaml
 
-    from my_submission.src import resume
+    from my_submission.src.training import resume
 
     text = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
     text += yaml.safe_dump(plan.config.as_dict(), sort_keys=False)

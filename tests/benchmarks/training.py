@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from my_submission.src.config import Config, load_config  # noqa: E402
 from my_submission.src.dataset import RandomMixes, batches, find_tracks  # noqa: E402
-from my_submission.src.trainer import Trainer  # noqa: E402
+from my_submission.src.training.trainer import Trainer  # noqa: E402
 
 PUBLISHED = ROOT / "my_submission" / "ckpts" / "modelA" / "config.yaml"
 

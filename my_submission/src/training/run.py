@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from my_submission.src.checkpoint import save_checkpoint
 from my_submission.src.dataset import RandomMixes, Track, batches
-from my_submission.src.interruption import Interruption
-from my_submission.src.progress import Progress
-from my_submission.src.resume import ResumeError, recipe, refuse_changes, save_state
-from my_submission.src.trainer import Trainer
+from my_submission.src.training.interruption import Interruption
+from my_submission.src.training.progress import Progress
+from my_submission.src.training.resume import ResumeError, recipe, refuse_changes, save_state
+from my_submission.src.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from my_submission.src.validation import Validation
+    from my_submission.src.training.validation import Validation
 
 
 def checkpoint_path(folder: Path, seed: int, steps: int) -> Path:

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from my_submission.src.launch import launcher_is_gone
+from my_submission.src.training.launch import launcher_is_gone
 
 
 class Interruption:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from my_submission.src import UserError
-from my_submission.src.launch import is_launched
+from my_submission.src.training.launch import is_launched
 
 TIMEOUT = timedelta(hours=2)  # longer than a validation; a process that dies is noticed at once by other ways
 

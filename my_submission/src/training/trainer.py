@@ -19,10 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from my_submission.src import UserError
 from my_submission.src.config import Config
 from my_submission.src.device import PRECISIONS
-from my_submission.src.distributed import World
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
 from my_submission.src.model import TFCTDFNet
+from my_submission.src.training.distributed import World
 
 PATIENCE = 10  # steps in a row without a finite loss, after which a run is given up
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from my_submission.src import UserError
 from my_submission.src.config import Config
-from my_submission.src.trainer import StepResult, Trainer
+from my_submission.src.training.trainer import StepResult, Trainer
 
 
 class ProgressError(UserError):

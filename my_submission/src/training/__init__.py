@@ -1,0 +1,2 @@
+"""Behind `train.py`: the step (trainer), the loop (run), its states (resume) and log (progress), signals (interruption),
+several processes (launch, distributed), validation."""
