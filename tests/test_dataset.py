@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,30 @@ def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config
             assert torch.equal(batch, torch.stack(expected[step])), (workers, ranks, first, step)
     assert not torch.equal(mixes[0], mixes[1])
     assert not torch.equal(mixes[0], RandomMixes(tracks, config, seed=4)[0])
+
+
+def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None:
+    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+
+    def mixes(**changes: object) -> RandomMixes:
+        return RandomMixes(tracks, replace(config, training=replace(config.training, **changes)), seed=0)
+
+    plain, louder = mixes(), mixes(gain_db=(6.0, 6.0))
+    torch.testing.assert_close(louder[3], plain[3] * 10 ** (6 / 20))
+    gains = torch.cat([mixes(gain_db=(-6.0, 6.0))[i][:, 0, 0] / plain[i][:, 0, 0] for i in range(10)])
+    assert 0.5 < gains.min() < 0.7 < 1.4 < gains.max() < 2
+    half = mixes(same_song=0.5)
+    together = 0
+    for index in range(40):
+        chunks = half[index].numpy()
+        whole = [np.stack([stem.chunk(0, track.frames) for stem in track.stems]) for track in tracks]
+        starts = [np.flatnonzero((song[:, 0, : -960 + 1] == chunks[:, 0, :1]).all(axis=0)) for song in whole]
+        found = any(
+            (song[..., i : i + 960] == chunks).all() for song, places in zip(whole, starts, strict=True) for i in places
+        )
+        assert found or torch.equal(half[index], plain[index])  # what is not from one place is drawn as ever
+        together += found
+    assert 10 < together < 30
 
 
 def test_shares_of_a_batch_make_it_up() -> None:

@@ -16,7 +16,7 @@ from training import INSTRUMENTS, tone, write_config
 from my_submission.src.config import Config, load_config
 from my_submission.src.loss import quantile, squared_errors
 from my_submission.src.training.distributed import World
-from my_submission.src.training.trainer import PATIENCE, Trainer, TrainingError
+from my_submission.src.training.trainer import PATIENCE, Trainer, TrainingError, learning_rate
 
 CPU = torch.device("cpu")
 
@@ -170,6 +170,18 @@ def test_ten_failures_in_a_row_end_the_run_with_a_reason(config: Config) -> None
         ours.step(bad)
     with pytest.raises(TrainingError, match=r"step 10: no finite loss in 10 steps in a row; .* smaller training.lr"):
         ours.step(bad)
+
+
+def test_the_rate_is_constant_unless_asked_otherwise(config: Config) -> None:
+    assert {learning_rate(config.training, step) for step in range(20)} == {config.training.lr}
+    ours = trainer(config, lr_schedule="cosine", warmup_steps=4, num_steps=100, lr=0.01)
+    rates = [learning_rate(ours.config.training, step) for step in range(100)]
+    assert rates[:4] == sorted(rates[:4])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    np.testing.assert_allclose([rates[0], rates[50], rates[99]], [0.002, 0.005, 0], atol=1e-5)
+    for step in range(3):
+        ours.step(noise(config))
+        assert ours.optimizer.param_groups[0]["lr"] == rates[step]
 
 
 def test_seeds_begin_with_other_weights(config: Config) -> None:

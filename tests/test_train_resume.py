@@ -206,6 +206,10 @@ def test_a_run_does_not_go_on_with_something_else(tmp_path: Path, data: Path, co
     free = write_config(tmp_path / "free.yaml", batch_size=2, activation_checkpointing=True, num_overlap=4)
     assert command("--num_steps", 4, config=free, data=moved)[0] == 0
     assert command("--num_steps", 4, "--seed", 1, config=free)[0] == 0  # a seed is a run of its own
+    falling = write_config(tmp_path / "falling.yaml", batch_size=2, lr_schedule="cosine")
+    assert command("--num_steps", 4, "--seed", 2, config=falling)[0] == 0
+    status, printed = command("--num_steps", 6, "--seed", 2, config=falling)  # its rate has come to its end
+    assert (status, "training.num_steps was 4, is 6" in printed) == (2, True)
 
 
 def test_a_checkpoint_that_no_state_belongs_to_is_not_overwritten(

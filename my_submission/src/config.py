@@ -143,6 +143,10 @@ class TrainingConfig:
     target_instrument: str | None  # train and estimate this one alone
     datasets: tuple[str, ...] = ()  # folders, used where the command line names none
     activation_checkpointing: bool = False  # compute activations twice instead of keeping them: slower, less memory
+    lr_schedule: str = "constant"  # or cosine: from lr down to 0 at num_steps
+    warmup_steps: int = 0  # over which the rate rises to lr
+    gain_db: tuple[float, float] | None = None  # every stem drawn gets a gain from between these
+    same_song: float = 0.0  # share of the samples whose stems all come from one place of one track
 
     def __post_init__(self) -> None:
         _require_positive(self, "training", "batch_size", "lr", "num_steps")
@@ -152,6 +156,19 @@ class TrainingConfig:
             self.grad_clip is None or self.grad_clip > 0,
             f"training.grad_clip is {self.grad_clip}, expected null or a number above 0",
         )
+        _require(
+            self.lr_schedule in ("constant", "cosine"),
+            f"training.lr_schedule is {self.lr_schedule!r}, expected constant or cosine",
+        )
+        _require(
+            0 <= self.warmup_steps < self.num_steps,
+            f"training.warmup_steps is {self.warmup_steps}, expected 0 up to below training.num_steps = {self.num_steps}",
+        )
+        _require(
+            self.gain_db is None or self.gain_db[0] <= self.gain_db[1],
+            f"training.gain_db is {list(self.gain_db or ())}, expected null or two numbers, the lower one first",
+        )
+        _require(0 <= self.same_song <= 1, f"training.same_song is {self.same_song}, expected 0 up to 1")
         names = self.instruments
         _require(len(names) > 0, "training.instruments is empty, expected at least one name")
         _require(len(set(names)) == len(names), f"training.instruments names one twice: {list(names)}")

@@ -140,26 +140,33 @@ class RandomMixes(Dataset):
 
     A chunk whose mean absolute value is under audio.min_mean_abs is drawn again; after TRIES draws the loudest of them is
     taken, so that data quieter than the config expects trains all the same. A track shorter than a chunk is followed by
-    zeros. A file that cannot be read gives the message, a str: that goes through a worker process as it is.
+    zeros. With training.same_song, that share of the samples is one place of one track, as it is; training.gain_db gives
+    every chunk a gain. A file that cannot be read gives the message, a str: that goes through a worker process as it is.
     """
 
     def __init__(self, tracks: Sequence[Track], config: Config, seed: int) -> None:
         self.tracks, self.seed = list(tracks), seed
-        self.audio, self.instruments = config.audio, config.training.instruments
+        self.audio, self.training, self.instruments = config.audio, config.training, config.training.instruments
 
     def __getitem__(self, index: int) -> Tensor | str:
+        stems = range(len(self.instruments))
+        rngs = [np.random.default_rng([self.seed, index, stem]) for stem in (*stems, len(stems))]  # the last is the sample's
+        together = rngs[-1].random() < self.training.same_song
+        track, start = self._place(rngs[-1])
         try:
-            stems = [self._draw(index, stem) for stem in range(len(self.instruments))]
+            chunks = [self._read(track, start, stem) if together else self._draw(rngs[stem], stem) for stem in stems]
         except AudioError as error:
             return str(error)
-        return torch.from_numpy(np.stack(stems))
+        if self.training.gain_db is not None:
+            gains = [10 ** (rngs[stem].uniform(*self.training.gain_db) / 20) for stem in stems]
+            chunks = [np.float32(gain) * chunk for gain, chunk in zip(gains, chunks, strict=True)]
+        return torch.from_numpy(np.stack(chunks))
 
-    def _draw(self, index: int, stem: int) -> Block:
-        """A chunk [C, T] of the instrument at place `stem`."""
-        rng = np.random.default_rng([self.seed, index, stem])
+    def _draw(self, rng: np.random.Generator, stem: int) -> Block:
+        """A chunk [C, T] of the instrument at place `stem`, loud enough to learn from."""
         loudest, level = None, -1.0
         for _ in range(TRIES):
-            chunk = self._read(rng, stem)
+            chunk = self._read(*self._place(rng), stem)
             mean_abs = float(np.abs(chunk).mean(dtype=np.float64))
             if mean_abs >= self.audio.min_mean_abs:
                 return chunk
@@ -172,10 +179,13 @@ class RandomMixes(Dataset):
         )
         return loudest
 
-    def _read(self, rng: np.random.Generator, stem: int) -> Block:
-        samples = self.audio.chunk_size
+    def _place(self, rng: np.random.Generator) -> tuple[Track, int]:
+        """A track, and where in it a chunk begins."""
         track = self.tracks[rng.integers(len(self.tracks))]
-        start = int(rng.integers(max(track.frames - samples, 0) + 1))
+        return track, int(rng.integers(max(track.frames - self.audio.chunk_size, 0) + 1))
+
+    def _read(self, track: Track, start: int, stem: int) -> Block:
+        samples = self.audio.chunk_size
         chunk = track.stems[stem].chunk(start, samples)
         return np.pad(chunk, ((0, 0), (0, samples - chunk.shape[1])))
 

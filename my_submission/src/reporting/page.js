@@ -39,6 +39,12 @@ class Lane {
       if (audio.networkState !== HTMLMediaElement.NETWORK_LOADING) audio.load();
     });
   }
+
+  // Resolves when it has arrived where it was told to go.
+  arrive() {
+    if (!this.audio.seeking) return Promise.resolve();
+    return new Promise((done) => this.audio.addEventListener("seeked", done, { once: true }));
+  }
 }
 
 class Player {
@@ -53,7 +59,7 @@ class Player {
     this.hearing = root.querySelector(".hearing");
     this.position = 0;
     this.playing = false;
-    this.turn = 0; // counts plays and pauses, so that a play that waited for its files knows whether it is still wanted
+    this.turn = 0; // counts starts and pauses, so that a start that waited for its files knows whether it is still wanted
 
     this.button.addEventListener("click", () => this.toggle());
     this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
@@ -92,12 +98,17 @@ class Player {
     else this.play();
   }
 
-  async play() {
+  play() {
     for (const other of players) if (other !== this) other.pause();
     if (this.position >= this.seconds - 0.02) this.position = 0;
-    const turn = ++this.turn;
     this.playing = true;
     this.draw();
+    this.start();
+  }
+
+  // All lanes together: each waits until the last is where it is to begin.
+  async start() {
+    const turn = ++this.turn;
     await Promise.all(this.lanes.map((lane) => lane.load()));
     if (turn !== this.turn) return;
     this.listen();
@@ -106,6 +117,8 @@ class Player {
       return;
     }
     this.put();
+    await Promise.all(this.lanes.map((lane) => lane.arrive()));
+    if (turn !== this.turn) return;
     await Promise.allSettled(this.lanes.filter((lane) => !lane.broken).map((lane) => lane.audio.play()));
     if (turn === this.turn) this.tick(turn, 0);
   }
@@ -128,8 +141,10 @@ class Player {
 
   seek(seconds) {
     this.position = Math.min(this.seconds, Math.max(0, seconds));
-    if (this.playing && this.position >= this.seconds) this.end();
+    for (const { audio } of this.lanes) audio.pause();
     this.put();
+    if (this.playing && this.position >= this.seconds) this.end();
+    else if (this.playing) this.start();
     this.draw();
   }
 

@@ -113,7 +113,9 @@ def recipe(config: Config, precision: str) -> dict[str, Any]:
     """All that decides what a step computes, flat: {"audio.n_fft": 8192, ...}."""
     tree = config.as_dict()
     flat = {f"{part}.{key}": value for part in ("audio", "model", "training") for key, value in tree[part].items()}
-    return {**{key: value for key, value in flat.items() if key not in FREE}, "--precision": precision}
+    # a schedule that ends at the last step depends on which that is
+    free = FREE if config.training.lr_schedule == "constant" else FREE - {"training.num_steps"}
+    return {**{key: value for key, value in flat.items() if key not in free}, "--precision": precision}
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

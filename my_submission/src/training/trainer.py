@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from my_submission.src import UserError
-from my_submission.src.config import Config
+from my_submission.src.config import Config, TrainingConfig
 from my_submission.src.device import PRECISIONS
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
@@ -81,6 +81,8 @@ class Trainer:
     def step(self, sources: Tensor) -> StepResult:
         """One step of the optimiser on this rank's share [b, S, C, T] of a batch."""
         training = self.config.training
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(training, self.steps)
         sources = sources.to(self.device, non_blocking=True)
         mixture = sources.sum(dim=1)  # [b, C, T]
         target = sources if self.target is None else sources[:, self.target]
@@ -141,6 +143,14 @@ class Trainer:
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self.device)
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """The rate of a step, the first being 0: constant as published, or a cosine; below it, where asked for, a warm-up."""
+    rate = training.lr
+    if training.lr_schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * step / training.num_steps)) / 2
+    return rate * min(1.0, (step + 1) / (training.warmup_steps + 1))
 
 
 def _refuse_impossible(config: Config, device: torch.device, ranks: int) -> None:
