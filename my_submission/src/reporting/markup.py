@@ -10,6 +10,7 @@ from html import escape
 from itertools import count
 from pathlib import Path
 
+from my_submission.src.audio import AudioFile
 from my_submission.src.reporting.chart import bar_chart, decibels
 from my_submission.src.reporting.lanes import ESTIMATES, MIXTURE, Lane, Track
 from my_submission.src.reporting.pictures import height_of
@@ -18,6 +19,7 @@ from my_submission.src.scores import LIMIT, shown
 FILE_MARK = "\0"  # around the name of a file; no text has one, as none keeps its control characters
 HERE = Path(__file__).parent
 SPEAKER = {ESTIMATES: "this model", MIXTURE: "mixture"}  # what rows of scores are called
+TAIL = 3 * 4096  # samples at the end, three blocks of FLAC, into which Chromium (156) may seek and never arrive
 FEW, MANY = 2, 8  # tracks: up to FEW, all are unfolded at first; from MANY on, their scores are scrolled in a frame
 
 
@@ -185,13 +187,15 @@ def _failed(failed: Mapping[str, str]) -> str:
 def _track(number: int, track: Track, lanes: Sequence[Lane], opened: bool) -> str:
     """The players of a track."""
     seconds, name = track.seconds, text(track.name)
+    tail = TAIL / AudioFile(track.mixture).sample_rate
     score = f'<span class="score">mean SDR {decibels(_mean(track.sdr.values()), 3)} dB</span>' if track.sdr else ""
     ticks = "".join(_tick(tick, seconds) for tick in _ticks(seconds))
     rows = "".join(_lane(position, lane, track) for position, lane in enumerate(lanes, 1))
     return f"""
 <details class="track" id="track-{number}"{" open" if opened else ""}>
 <summary><h3>{name}</h3><span class="length">{clock(seconds)}</span>{score}</summary>
-<div class="player" role="group" aria-label="Player of {name}" tabindex="-1" data-seconds="{seconds:.6f}">
+<div class="player" role="group" aria-label="Player of {name}" tabindex="-1" \
+data-seconds="{seconds:.6f}" data-tail="{tail:.6f}">
 <div class="transport">
 <div class="controls">
 <button type="button" class="play" aria-keyshortcuts="K Space"><svg aria-hidden="true" viewBox="0 0 12 12">\

@@ -5,6 +5,7 @@
 const STEP = 200; // ms between two corrections
 const TOO_FAR = 0.3; // s off the clock, from where a lane is put right at once instead of a little faster or slower
 const CLOSE = 0.004; // s off the clock that nobody hears
+const PATIENCE = 2000; // ms that a lane is waited for to arrive somewhere
 const CALM = window.matchMedia("(prefers-reduced-motion: reduce)");
 const players = [];
 
@@ -26,24 +27,30 @@ class Lane {
     this.mute = this.muteButton.getAttribute("aria-pressed") === "true";
     this.solo = false;
     this.broken = false;
+    this.loaded = null;
   }
 
-  // Resolves when it can play from where it is, or never will.
+  // Resolves when it can play, or it is known that it never will.
   load() {
-    const audio = this.audio;
-    if (audio.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA || this.broken) return Promise.resolve();
-    return new Promise((done) => {
+    const { audio } = this;
+    this.loaded ??= new Promise((done) => {
       audio.addEventListener("canplay", done, { once: true });
       audio.addEventListener("error", () => { this.broken = true; done(); }, { once: true });
       audio.preload = "auto";
-      if (audio.networkState !== HTMLMediaElement.NETWORK_LOADING) audio.load();
+      audio.load();
     });
+    return this.loaded;
   }
 
-  // Resolves when it has arrived where it was told to go.
-  arrive() {
-    if (!this.audio.seeking) return Promise.resolve();
-    return new Promise((done) => this.audio.addEventListener("seeked", done, { once: true }));
+  // Resolves when it has arrived at a time, or was waited for long enough.
+  go(seconds) {
+    this.audio.playbackRate = 1;
+    if (this.broken || this.audio.currentTime === seconds) return Promise.resolve();
+    return new Promise((done) => {
+      this.audio.addEventListener("seeked", done, { once: true });
+      setTimeout(done, PATIENCE);
+      this.audio.currentTime = seconds;
+    });
   }
 }
 
@@ -51,6 +58,7 @@ class Player {
   constructor(root) {
     this.root = root;
     this.seconds = Number(root.dataset.seconds);
+    this.latest = Math.max(0, this.seconds - Number(root.dataset.tail)); // where playing may begin
     this.lanes = [...root.querySelectorAll(".lane")].map((element) => new Lane(element));
     this.button = root.querySelector(".play");
     this.slider = root.querySelector("input");
@@ -100,7 +108,7 @@ class Player {
 
   play() {
     for (const other of players) if (other !== this) other.pause();
-    if (this.position >= this.seconds - 0.02) this.position = 0;
+    this.position = this.position >= this.seconds - 0.02 ? 0 : Math.min(this.position, this.latest);
     this.playing = true;
     this.draw();
     this.start();
@@ -116,8 +124,7 @@ class Player {
       this.pause();
       return;
     }
-    this.put();
-    await Promise.all(this.lanes.map((lane) => lane.arrive()));
+    await Promise.all(this.lanes.map((lane) => lane.go(this.position)));
     if (turn !== this.turn) return;
     await Promise.allSettled(this.lanes.filter((lane) => !lane.broken).map((lane) => lane.audio.play()));
     if (turn === this.turn) this.tick(turn, 0);
@@ -129,7 +136,6 @@ class Player {
     this.turn++;
     this.playing = false;
     for (const lane of this.lanes) lane.audio.pause();
-    this.put(); // all where the clock stopped
     this.draw();
   }
 
@@ -141,10 +147,11 @@ class Player {
 
   seek(seconds) {
     this.position = Math.min(this.seconds, Math.max(0, seconds));
-    for (const { audio } of this.lanes) audio.pause();
-    this.put();
-    if (this.playing && this.position >= this.seconds) this.end();
-    else if (this.playing) this.start();
+    if (this.playing) {
+      for (const { audio } of this.lanes) audio.pause();
+      if (this.position >= this.seconds) this.end();
+      else this.play();
+    }
     this.draw();
   }
 
@@ -159,16 +166,10 @@ class Player {
     if (audio && !audio.paused && !audio.seeking) this.position = Math.min(this.seconds, audio.currentTime);
   }
 
-  // Give the position to every lane that is loaded.
-  put() {
-    for (const { audio } of this.lanes) {
-      audio.playbackRate = 1;
-      if (audio.readyState > 0 && audio.currentTime !== this.position) audio.currentTime = this.position;
-    }
-  }
-
   tick(turn, corrected) {
     if (turn !== this.turn) return;
+    if (this.clock.audio.ended) return void this.end();
+    if (this.clock.audio.paused) return void this.pause(); // by a key of the keyboard for all media, or by the browser
     const now = performance.now();
     this.read();
     if (now - corrected >= STEP) {
@@ -188,7 +189,7 @@ class Player {
       if (broken || audio === clock || audio.seeking || audio.ended) continue;
       const ahead = audio.currentTime - clock.currentTime;
       const most = audio.muted ? 0.1 : 0.02; // of the speed: more would be heard
-      if (Math.abs(ahead) > TOO_FAR) audio.currentTime = clock.currentTime;
+      if (Math.abs(ahead) > TOO_FAR && clock.currentTime < this.latest) audio.currentTime = clock.currentTime;
       else audio.playbackRate = Math.abs(ahead) < CLOSE ? 1 : 1 - Math.min(most, Math.max(-most, 2 * ahead));
     }
   }
