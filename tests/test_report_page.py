@@ -384,4 +384,6 @@ def test_it_fits_in_light_and_dark(browser: Browser, written: Path, tmp_path: Pa
             (element) => element.getBoundingClientRect().right > innerWidth + 0.5 && !element.closest(".over"));
         return [document.documentElement.scrollWidth <= innerWidth, wide.map((element) => element.outerHTML.slice(0, 80))]"""
     assert browser.run(overflow) == [True, []]
+    heights = "return [...document.querySelectorAll('#track-1 button')].map((button) => button.getBoundingClientRect().height)"
+    assert max(browser.run(heights)) < 40  # each on one line
     browser.devtools("Emulation.clearDeviceMetricsOverride")
