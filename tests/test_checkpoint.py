@@ -63,7 +63,7 @@ class Malicious:
 
 def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     torch.save({"first_conv.weight": Malicious(tmp_path / "owned")}, tmp_path / "a.ckpt")
-    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Malicious(tmp_path / "owned")))
+    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Malicious(tmp_path / "owned"), protocol=2))
     for name in ("a.ckpt", "b.ckpt"):
         with pytest.raises(CheckpointError, match=rf"{name}: is damaged, or no plain state dict of tensors"):
             read_state_dict(tmp_path / name)
