@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import GOLDEN, ROOT
 
 import evaluate_locally
 from my_submission import user_config
 from my_submission.src import UserError, audio, cli
-from tests.conftest import GOLDEN, ROOT
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")
 

@@ -1,7 +1,7 @@
 """Memory and time of a song, file to file, by its length: both must not depend on it.
 
     python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes, about 8 GB of disk for a while
-    python tests/benchmarks/memory.py --seconds 5 20
+    python tests/benchmarks/memory.py --seconds 120 3600 --rounds 3      # the machine's own ups and downs averaged out
 
 Each length is separated in a process of its own, from a wav into four 16-bit stems, by a small network with random weights.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,13 +46,15 @@ def main() -> None:
     """Measure every length, print a table, or JSON lines for a program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[120, 600, 3600])
+    parser.add_argument("--rounds", type=int, default=1, help="measure all lengths so often, in turn; medians are shown")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", nargs=3, metavar=("SONG", "MODEL", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         separate(*map(Path, options.child))
         return
-    rows = [measure(seconds) for seconds in options.seconds]
+    rounds = [[measure(seconds) for seconds in options.seconds] for _ in range(options.rounds)]
+    rows = [{key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)]
     if options.json:
         print("\n".join(map(json.dumps, rows)))
         return
@@ -97,7 +100,7 @@ def separate(song: Path, model: Path, out: Path) -> None:
     torch.manual_seed(0)
     save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
     separator = Separator(model)
-    separator.separate_array(AudioArray(np.full((RATE, 2), 0.1), RATE))  # the first pass pays for torch's own set-up
+    separator.separate_array(AudioArray(np.full((20 * RATE, 2), 0.1), RATE))  # the first chunks pay for torch's own set-up
     started = time.perf_counter()
     separator.separate_to(out, AudioFile(song))
     taken = time.perf_counter() - started
