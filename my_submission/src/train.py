@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--model_path", type=Path, metavar="DIR", help="where the checkpoint and all else goes (default: the config's folder)")
     add("--seed", type=_whole, default=0, metavar="N", help="of the weights and of the data's order (default: 0)")
     add("--num_steps", type=cli.positive, metavar="N", help="steps in all (default: the config's)")
-    add("--num_workers", type=_whole, default=4, metavar="N", help="processes that read audio, for each GPU (default: 4)")
+    workers = min(4, os.cpu_count() or 1)
+    add("--num_workers", type=_whole, default=workers, metavar="N", help=f"that read audio, for each GPU (default: {workers})")
     add("--skip_bad_tracks", action="store_true", help="go on without the tracks that cannot be used")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")
     add("--device_ids", nargs="+", type=_whole, default=[], metavar="N", help="CUDA devices; several start that many processes")
