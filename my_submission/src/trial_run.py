@@ -24,17 +24,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
+
+from my_submission.src import audio
+from my_submission.src.scores import INSTRUMENTS, LIMIT
+from my_submission.src.synth import make_song
 
 SECONDS = 30
 RATE = 44100  # Hz
 SONG = "preflight"
-INSTRUMENTS = ("bass", "drums", "other", "vocals")
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SYSTEMROOT")
 PROXY = ("127.0.0.1", "9")  # where nobody answers: it stops curl and wget too, which no hook of ours sees
 
-TIME_LIMIT = 1.57  # of a song's own duration
 MEMORY_LIMIT = 16e9  # bytes, of the machine and of its GPU alike
 PASS, FAIL, UNKNOWN = "pass", "fail", "cannot tell"
 
@@ -66,7 +67,7 @@ def run_wrapper(root: Path) -> Report:
         folder = Path(name)
         for part in ("home", "predictions", f"dataset/{SONG}"):
             (folder / part).mkdir(parents=True)
-        soundfile.write(folder / "dataset" / SONG / "mixture.wav", make_song(), RATE)
+        audio.write(folder / "dataset" / SONG / "mixture.wav", make_mixture(), RATE)
         status = _run(root, folder)
         report, log = folder / "report.json", (folder / "log").read_text(errors="replace").strip()
         if not report.is_file():
@@ -74,28 +75,15 @@ def run_wrapper(root: Path) -> Report:
             return Report(error=f"{reason}: {log[-300:]}")
         found = Report(**json.loads(report.read_text()))
         for path in sorted((folder / "predictions" / SONG).glob("*")):
-            with soundfile.SoundFile(path) as file:
-                found.files[path.stem] = [file.frames, file.channels, file.samplerate]
+            file = audio.AudioFile(path)
+            found.files[path.stem] = [file.frames, file.channels, file.sample_rate]
         return found
 
 
-def make_song() -> NDArray[np.float64]:
-    """A song [n, 2] of a bass, drums, chords and a voice that are none: always the same, with a peak of 0.25."""
-    rng = np.random.default_rng(0)
-    seconds = np.arange(SECONDS * RATE) / RATE
-    beat = seconds % 0.5  # since the last one, at 120 a minute
-    bar = (seconds // 2).astype(int)
-    root = 55 * 2 ** (np.array([0, 5, 7, 3])[bar % 4] / 12)  # Hz, steady within a bar, so sin(2 pi f t) has no chirp
-    turn = 2 * np.pi * seconds * root
-    bass = np.sin(turn) + 0.5 * np.sin(2 * turn) + 0.3 * np.sin(3 * turn)
-    drums = np.sin(60 * np.exp(-20 * beat)) * np.exp(-12 * beat) + 0.5 * rng.standard_normal(len(beat)) * np.exp(-40 * beat)
-    chords = sum(np.sin(ratio * turn) for ratio in (4, 5, 6, 8))
-    vibrato = 440 * 2 * np.pi * seconds + 3 * np.sin(2 * np.pi * 5.5 * seconds)
-    voice = sum(np.sin(k * vibrato) / k for k in range(1, 8)) * (np.sin(2 * np.pi * 0.4 * seconds) > 0)
-    left = bass + 2 * drums + 0.4 * chords + 0.8 * voice
-    right = bass + 2 * drums + 0.3 * np.roll(chords, 300) + 0.8 * voice
-    song = np.stack([left, right], axis=1)
-    return 0.25 * song / np.abs(song).max()
+def make_mixture() -> NDArray[np.float64]:
+    """The mixture [n, 2] of a generated song, three times over, with a peak of 0.25: far from where estimates would clip."""
+    mixture = np.tile(sum(stem.astype(np.float64) for stem in make_song(0, SECONDS / 3).values()), (3, 1))
+    return 0.25 * mixture / np.abs(mixture).max()
 
 
 def judge_stems(report: Report | None) -> Verdict:
@@ -132,11 +120,9 @@ def judge_time(report: Report | None) -> Verdict:
         return Verdict(UNKNOWN, "not run" if report is None else "the run came to no end")
     took = f"{report.seconds:.1f} s for {SECONDS} s of song"
     if report.gpu is None:
-        return Verdict(UNKNOWN, f"{took} without CUDA; the limit is {TIME_LIMIT} x on a T4")
+        return Verdict(UNKNOWN, f"{took} without CUDA; the limit is {LIMIT} x on a T4")
     ratio = report.seconds / SECONDS
-    return Verdict(
-        FAIL if ratio > TIME_LIMIT else PASS, f"{took} on {report.gpu}: {ratio:.2f} x; the limit is {TIME_LIMIT} x on a T4"
-    )
+    return Verdict(FAIL if ratio > LIMIT else PASS, f"{took} on {report.gpu}: {ratio:.2f} x; the limit is {LIMIT} x on a T4")
 
 
 def judge_memory(report: Report | None) -> Verdict:
