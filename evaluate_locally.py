@@ -11,13 +11,12 @@ tracks that failed once more. Exit status: 0, 1 where a track failed, 2 for a mi
 from __future__ import annotations
 
 import argparse
-import contextlib
 import inspect
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,22 +211,13 @@ def evaluate_track(wrapper: AIcrowdWrapper, track: str) -> Result:
     files = _stamps(folder)
     seconds = audio.AudioFile(folder / "mixture.wav").seconds
     started = time.perf_counter()
-    with _progress(wrapper.model, seconds):
+    with cli.seconds_bar(wrapper.model, seconds, "this track", position=1):
         wrapper.separate_music_file(track)
     taken = time.perf_counter() - started
     missing = [name for name in INSTRUMENTS if not (folder / f"{name}.wav").exists()]
     scored = () if missing else INSTRUMENTS
     sdr = {name: score_files(folder / f"{name}.wav", predictions / f"{name}.wav") for name in scored}
     return Result(track, seconds, taken, sdr, missing, files)
-
-
-@contextlib.contextmanager
-def _progress(model: Any, seconds: float) -> Iterator[None]:
-    """A bar over the seconds of a track, on a terminal; a class of the user's own need not feed it."""
-    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
-    with tqdm(total=seconds, desc="this track", position=1, leave=False, disable=None, bar_format=form) as bar:
-        model.on_progress = lambda frames: bar.update(frames / model.sample_rate)
-        yield
 
 
 if __name__ == "__main__":

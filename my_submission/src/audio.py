@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 
 Block = NDArray[np.float32]
 
@@ -181,16 +182,12 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
 def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write [n, C] as wav, atomically. What goes past +-1 clips, except in FLOAT."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     channels = 1 if array.ndim == 1 else array.shape[1]
     try:
-        with _create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
+        with replacing(path) as partial, _create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
             file.write(array)
-        partial.replace(path)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def copied(source: Source, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:

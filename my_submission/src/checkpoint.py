@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 from my_submission.src.config import Config
 from my_submission.src.model import TFCTDFNet
 
@@ -140,15 +141,10 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> TFCTDFN
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict, on the CPU and atomically: the file is there whole, or as it was before."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save({key: value.detach().cpu() for key, value in state.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save({key: value.detach().cpu() for key, value in state.items()}, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _listed(seeds: Sequence[int] | dict[int, Path]) -> str:

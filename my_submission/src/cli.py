@@ -6,11 +6,14 @@ A user's mistake is one or two lines on standard error and exit status 2; an int
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from tqdm import tqdm
 
 from my_submission.src import UserError
 
@@ -58,6 +61,15 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
 def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Keyword arguments of a Separator, from what `add_ensemble_options` parsed."""
     return {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
+
+
+@contextlib.contextmanager
+def seconds_bar(model: Any, seconds: float, label: str, position: int = 0) -> Iterator[None]:
+    """A bar over the seconds of a song, on a terminal, fed by the model's on_progress; a user's own class need not do so."""
+    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
+    with tqdm(total=seconds, desc=label, position=position, leave=False, disable=None, bar_format=form) as bar:
+        model.on_progress = lambda frames: bar.update(frames / model.sample_rate)
+        yield
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

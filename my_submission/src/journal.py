@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 
 HEADER = "settings of this run"
 FINISHED = {"finished": True}
@@ -74,12 +75,8 @@ class Journal:
         return lines, end
 
     def _begin(self, settings: dict[str, Any]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        try:
+        with replacing(self.path) as partial:
             partial.write_text(json.dumps({HEADER: settings}) + "\n", encoding="utf-8")
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line, through to the disk."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from my_submission.src import UserError, cli
+from my_submission.src.atomic import replacing
 from my_submission.src.trial_run import FAIL, JUDGEMENTS, PASS, UNKNOWN, Verdict, run_wrapper
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,14 +294,11 @@ def _read_settings(root: Path) -> dict[str, Any] | str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PreflightError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _tracked(root: Path) -> list[str] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 from my_submission.src.audio import AudioFile
 from my_submission.src.metrics import MetricError, global_sdr_of_blocks, refuse_other_shape
 
@@ -102,10 +103,9 @@ def print_report(results: Sequence[Result], failed: dict[str, str], redone_chunk
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
     """Write a line per track and instrument, atomically; `sdr` is empty where a track was not scored."""
-    partial = path.with_name(f".{path.name}.partial")
     columns = ("track", "instrument", "sdr", "track_seconds", "separation_seconds", "real_time_factor")
     try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             for result in results:
@@ -113,8 +113,5 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
                 for name in INSTRUMENTS:
                     sdr = f"{result.sdr[name]:.6f}" if result.sdr else ""
                     writer.writerow([result.track, name, sdr, *(f"{value:.6f}" for value in times)])
-        partial.replace(path)
     except OSError as error:
         raise ScoresError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,13 +11,12 @@ done already is passed over, so that the same command goes on where it was inter
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,7 +164,7 @@ def _separate_one(separator: Separator, job: Job, options: argparse.Namespace, r
         raise AudioError(f"{job.folder}: holds {there[0].name} of another run; --overwrite replaces it")
     song = AudioFile(job.path)
     started = time.perf_counter()
-    with _progress(separator, song, rank):
+    with cli.seconds_bar(separator, song.seconds, song.path.name, position=rank):
         gain = separator.separate_to(job.folder, song, options.format, options.subtype)
     taken = time.perf_counter() - started
     line = f"{job.path} -> {job.folder}  ({taken:.1f} s, {taken / song.seconds:.2f} x its duration)"
@@ -196,15 +195,6 @@ def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str
     }
     report.write_page(options.report, tracks, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
     print(f"report: {options.report}")
-
-
-@contextlib.contextmanager
-def _progress(separator: Separator, song: AudioFile, rank: int) -> Iterator[None]:
-    """A bar over the seconds of a song, on a terminal."""
-    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
-    with tqdm(total=song.seconds, desc=song.path.name, position=rank, leave=False, disable=None, bar_format=form) as bar:
-        separator.on_progress = lambda frames: bar.update(frames / separator.sample_rate)
-        yield
 
 
 def _of_all_ranks(failed: dict[str, str]) -> dict[str, str]:

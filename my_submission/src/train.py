@@ -25,6 +25,7 @@ if not __package__:  # run as a script: put the repository's root in the place o
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from my_submission.src import UserError, cli
+from my_submission.src.atomic import replacing
 from my_submission.src.training import launch
 
 if TYPE_CHECKING:
@@ -248,9 +249,8 @@ def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
             path = plan.folder / name
             if name == "config.yaml" and path.exists():
                 continue
-            partial = path.with_name(f".{name}.partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            with replacing(path) as partial:
+                partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise TrainError(f"{plan.folder}: cannot be written to ({error.strerror})") from error
 

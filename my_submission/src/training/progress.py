@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 from my_submission.src.config import Config
 from my_submission.src.training.trainer import StepResult, Trainer
 
@@ -122,9 +123,8 @@ def _drop_lines_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
 
 
 def _tensorboard(folder: Path, first_step: int) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from my_submission.src import UserError
+from my_submission.src.atomic import replacing
 from my_submission.src.config import Config
 
 FORMAT = 1
@@ -48,18 +49,14 @@ def save_state(folder: str | Path, seed: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save({**state, "format": FORMAT}, buffer)
     payload = buffer.getbuffer()
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             file.write(payload)
             file.write(hashlib.sha256(payload).digest())
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
         raise ResumeError(f"{path}: cannot be written ({error.strerror}); the states saved before are untouched") from error
-    finally:
-        partial.unlink(missing_ok=True)
     for old in state_files(folder, seed)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
