@@ -20,6 +20,27 @@ def test_there_and_back(batch: int, channels: int, frames: int, sizes: tuple[int
     torch.testing.assert_close(stft.inverse(spec), waveform, rtol=0, atol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(5, 20), st.sampled_from([(64, 16), (64, 32), (62, 20), (63, 21)]), st.integers(10, 33))
+def test_the_inverse_and_its_gradient_are_those_of_torch(batch: int, frames: int, sizes: tuple[int, int], bins: int) -> None:
+    n_fft, hop_length = sizes
+    bins = min(bins, n_fft // 2 + 1)
+    stft = STFT(n_fft, hop_length, bins)
+    spec = torch.randn(batch, 2, bins, frames, requires_grad=True)
+    weights = torch.randn(batch, 1, hop_length * (frames - 1))
+    waveform = stft.inverse(spec)
+    (waveform * weights).sum().backward()
+    gradient, spec.grad = spec.grad, None
+
+    whole = torch.nn.functional.pad(spec, (0, 0, 0, n_fft // 2 + 1 - bins))
+    expected = torch.istft(
+        torch.complex(whole[:, 0], whole[:, 1]), n_fft, hop_length, window=stft.window, length=hop_length * (frames - 1)
+    )[:, None]
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(waveform, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gradient, spec.grad, rtol=0, atol=2e-6)
+
+
 def test_channels_are_left_real_left_imaginary_right_real_right_imaginary() -> None:
     stft = STFT(64, 16, 20)
     waveform = torch.randn(1, 2, 16 * 9)

@@ -5,6 +5,8 @@ Centred with reflection padding, unnormalised, one-sided, periodic Hann window o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,15 +43,54 @@ class STFT(nn.Module):
     def inverse(self, spec: Tensor) -> Tensor:
         """[..., 2C, F, L] -> [..., C, T], with T = hop_length * (L - 1); the cropped bins are zeros."""
         *lead, parts, bins, frames = spec.shape
-        with torch.autocast(spec.device.type, enabled=False):
-            pairs = spec.float().reshape(-1, 2, bins, frames)
-            pairs = F.pad(pairs, (0, 0, 0, self.n_fft // 2 + 1 - bins))
-            waveform = torch.istft(
-                torch.complex(pairs[:, 0], pairs[:, 1]),
-                self.n_fft,
-                self.hop_length,
-                window=self.window,
-                center=True,
-                length=self.hop_length * (frames - 1),
-            )
-            return waveform.reshape(*lead, parts // 2, -1)
+        waveform = _InverseSTFT.apply(spec.reshape(-1, 2, bins, frames), self.window, self.hop_length)
+        return waveform.reshape(*lead, parts // 2, -1)
+
+
+class _InverseSTFT(torch.autograd.Function):
+    """What torch.istft computes, and its adjoint as the gradient: one FFT each way and a third of the passes over memory.
+
+    Nothing here waits for the device, which torch.istft does when it looks for zeros in the envelope.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, spec: Tensor, window: Tensor, hop_length: int) -> Tensor:
+        """[N, 2, F, L] -> [N, T]."""
+        n, _, bins, frames = spec.shape
+        n_fft = len(window)
+        ctx.save_for_backward(window)
+        ctx.hop_length, ctx.bins, ctx.dtype = hop_length, bins, spec.dtype
+        pairs = torch.zeros(n, frames, n_fft // 2 + 1, 2, device=spec.device)
+        pairs[:, :, :bins] = spec.permute(0, 3, 2, 1)
+        pieces = torch.fft.irfft(torch.view_as_complex(pairs), n=n_fft).mul_(window)  # [N, L, n_fft]
+        return _overlapped(pieces, hop_length) / _envelope(window, hop_length, frames)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """[N, T] -> [N, 2, F, L]."""
+        (window,) = ctx.saved_tensors
+        n_fft, hop_length = len(window), ctx.hop_length
+        frames = gradient.shape[-1] // hop_length + 1
+        pieces = F.pad(gradient / _envelope(window, hop_length, frames), (n_fft // 2, n_fft // 2 + n_fft % 2))
+        pieces = pieces.unfold(-1, n_fft, hop_length) * window  # [N, L, n_fft]
+        pairs = torch.view_as_real(torch.fft.rfft(pieces)[..., : ctx.bins]) * (2 / n_fft)
+        # every bin stands for two frequencies, one of them negative; but the first, and the last of an even number
+        pairs[:, :, 0] /= 2
+        pairs[:, :, n_fft // 2 if n_fft % 2 == 0 else ctx.bins :] /= 2
+        return pairs.permute(0, 3, 2, 1).to(ctx.dtype).contiguous(), None, None
+
+
+def _overlapped(pieces: Tensor, hop_length: int) -> Tensor:
+    """The sum of pieces [N, L, n_fft], each hop_length after the one before, without half a piece at both ends: [N, T]."""
+    n, frames, n_fft = pieces.shape
+    hops = -(-n_fft // hop_length)  # that a piece reaches over
+    pieces = F.pad(pieces, (0, hops * hop_length - n_fft)).view(n, frames, hops, hop_length)
+    total = pieces.new_zeros(n, frames + hops - 1, hop_length)
+    for hop in range(hops):
+        total[:, hop : hop + frames] += pieces[:, :, hop]
+    return total.view(n, -1)[:, n_fft // 2 :][:, : hop_length * (frames - 1)]
+
+
+def _envelope(window: Tensor, hop_length: int, frames: int) -> Tensor:
+    """What the windows of both directions add up to: [T]."""
+    return _overlapped(window.square().expand(1, frames, -1), hop_length)[0]
