@@ -1,5 +1,6 @@
 """Separate a dataset as the evaluator does, score it, and time it.
 
+    python evaluate_locally.py --demo                      # needs no data and no download: made songs, a small ensemble, a page
     python evaluate_locally.py                             # ./public_dataset -> ./evaluator_outputs, beside this file
     python evaluate_locally.py --data songs --out predictions --model B --csv scores.csv --report page.html
 
@@ -11,12 +12,14 @@ tracks that failed once more. Exit status: 0, 1 where a track failed, 2 for a mi
 from __future__ import annotations
 
 import argparse
+import copy
 import inspect
 import os
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 JOURNAL = "evaluation.jsonl"  # in the folder of the predictions
+DEMO = ROOT / "evaluator_outputs" / "demo"
+DEMO_SONGS = range(1_000_000, 1_000_003)  # seeds, from those that nothing was trained on
+DEMO_SECONDS = 20.0
 
 
 class EvaluationError(UserError):
@@ -41,8 +47,11 @@ class EvaluationError(UserError):
 def main(argv: Sequence[str]) -> int:
     """The command: 0, or 1 where a track failed."""
     options = _parse(argv)
-    data = _folder("--data", options.data, ROOT / "public_dataset", "AICROWD_DATASET_DIR")
+    data_option = "--demo" if options.demo else "--data"
+    data = _folder(data_option, options.data, ROOT / "public_dataset", "AICROWD_DATASET_DIR")
     out = _folder("--out", options.out, ROOT / "evaluator_outputs", "AICROWD_PUBLIC_SHARED_DIR", "predictions")
+    if options.demo:
+        make_demo_songs(data)
     tracks = find_tracks(data, out)
     if options.csv and (options.csv.is_dir() or not options.csv.absolute().parent.is_dir()):
         raise EvaluationError(f"--csv {options.csv}: expected the name of a file in a folder that exists")
@@ -52,15 +61,18 @@ def main(argv: Sequence[str]) -> int:
     from my_submission.aicrowd_wrapper import AIcrowdWrapper
 
     model = open_chosen_model(options)
+    if getattr(model, "note", ""):
+        print(f"note: {model.note}", flush=True)
+    members = _members(model) if options.each_seed else {}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EvaluationError(f"{out}: cannot be made ({error.strerror}); name another folder with --out") from error
     wrapper = AIcrowdWrapper(data, out, model=model)
     print(f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} of {data} -> {out}", flush=True)
-    settings = settings_of_run(data, model)
+    settings = settings_of_run(data, model) | {"each seed": ", ".join(members) or "no"}
     with Journal(out / JOURNAL, settings) as journal:
-        results, failed = evaluate(wrapper, tracks, journal)
+        results, failed = evaluate(wrapper, tracks, journal, members)
         if options.csv:
             write_csv(options.csv, results)
         print_report(results, failed, getattr(model, "redone_chunks", 0))
@@ -81,17 +93,30 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python evaluate_locally.py", description=__doc__)
+    parser.add_argument("--demo", action="store_true", help="the demo ensemble on songs made for it; writes a page, too")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the dataset (default: public_dataset)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the predictions (default: evaluator_outputs)")
     parser.add_argument(
-        "--model", metavar="A|B|DIR", help="DIR: config.yaml and checkpoints (default: what user_config.py names)"
+        "--model", metavar="A|B|demo|DIR", help="DIR: config.yaml and checkpoints (default: what user_config.py names)"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line per track and instrument")
+    parser.add_argument("--each-seed", action="store_true", help="score every member of the ensemble by itself, too")
     report.add_options(parser)
     cli.add_ensemble_options(parser)
     options = parser.parse_args(argv)
+    if options.demo:
+        _set_up_demo(parser, options)
     report.check_options(parser, options)
     return options
+
+
+def _set_up_demo(parser: cli.Parser, options: argparse.Namespace) -> None:
+    """What --demo stands for; folders and page may be others."""
+    if options.model or options.data:
+        parser.error("--demo brings its model and its songs; to use one of them, leave it out: --model demo --data DIR")
+    options.model, options.data, options.each_seed = "demo", DEMO / "songs", True
+    options.out = options.out or DEMO / "predictions"
+    options.report = options.report or DEMO / "report.html"
 
 
 def _folder(option: str, asked: Path | None, default: Path, variable: str, below: str = "") -> Path:
@@ -104,6 +129,22 @@ def _folder(option: str, asked: Path | None, default: Path, variable: str, below
             f"{option} {asked}: {variable} is set too, to {environment}, and would win; unset it, or leave {option} out"
         )
     return Path(environment) / below
+
+
+def make_demo_songs(folder: Path) -> None:
+    """Make the demo's songs, if they are not there. Raises SynthError."""
+    from my_submission.src.synth import write_song
+
+    for seed in tqdm(DEMO_SONGS, desc="making songs", unit="song", leave=False, disable=None):
+        write_song(folder / f"song_{seed}", seed, DEMO_SECONDS)
+
+
+def _members(model: Any) -> dict[str, Any]:
+    """ "seed 0" -> that member of an ensemble as a model of its own."""
+    members = model.members() if hasattr(model, "members") else {}
+    if len(members) < 2:
+        raise EvaluationError("--each-seed: this model is no ensemble of several seeds; leave it out")
+    return {f"seed {seed}": member for seed, member in members.items()}
 
 
 def find_tracks(data: Path, out: Path) -> list[str]:
@@ -158,7 +199,9 @@ def settings_of_run(data: Path, model: Any) -> dict[str, Any]:
     return settings
 
 
-def evaluate(wrapper: AIcrowdWrapper, tracks: Sequence[str], journal: Journal) -> tuple[list[Result], dict[str, str]]:
+def evaluate(
+    wrapper: AIcrowdWrapper, tracks: Sequence[str], journal: Journal, members: Mapping[str, Any]
+) -> tuple[list[Result], dict[str, str]]:
     """Evaluate what the journal does not hold yet: results in the order of the tracks, and why the others failed."""
     results = {entry["track"]: Result(**entry) for entry in journal.entries}
     results = {track: results[track] for track in tracks if track in results and _is_current(results[track], wrapper)}
@@ -172,7 +215,7 @@ def evaluate(wrapper: AIcrowdWrapper, tracks: Sequence[str], journal: Journal) -
             if track in results:
                 continue
             try:
-                result = evaluate_track(wrapper, track)
+                result = evaluate_track(wrapper, track, members)
             except UserError as error:
                 failed[track] = str(error)
             except Exception as error:  # a model of the user's own may fail in any way; the other tracks are worth having
@@ -200,8 +243,8 @@ def _stamps(folder: Path) -> dict[str, list[int]]:
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()}
 
 
-def evaluate_track(wrapper: AIcrowdWrapper, track: str) -> Result:
-    """Separate one track through the wrapper and score the files that it wrote, as the challenge does.
+def evaluate_track(wrapper: AIcrowdWrapper, track: str, members: Mapping[str, Any]) -> Result:
+    """Separate one track through the wrapper and score the files that it wrote, as the challenge does; `members` likewise.
 
     Raises UserError for audio that cannot be used, and what the model and the wrapper raise.
     """
@@ -215,9 +258,22 @@ def evaluate_track(wrapper: AIcrowdWrapper, track: str) -> Result:
         wrapper.separate_music_file(track)
     taken = time.perf_counter() - started
     missing = [name for name in INSTRUMENTS if not (folder / f"{name}.wav").exists()]
-    scored = () if missing else INSTRUMENTS
-    sdr = {name: score_files(folder / f"{name}.wav", predictions / f"{name}.wav") for name in scored}
-    return Result(track, seconds, taken, sdr, missing, files)
+    sdr = {} if missing else _scores(folder, predictions)
+    by_member = {} if missing else {name: _score_member(wrapper, member, track) for name, member in members.items()}
+    return Result(track, seconds, taken, sdr, missing, files, by_member)
+
+
+def _scores(references: Path, predictions: Path) -> dict[str, float]:
+    return {name: score_files(references / f"{name}.wav", predictions / f"{name}.wav") for name in INSTRUMENTS}
+
+
+def _score_member(wrapper: AIcrowdWrapper, member: Any, track: str) -> dict[str, float]:
+    """The scores of another model on a track, by the same way through files, of which none is kept."""
+    with tempfile.TemporaryDirectory(prefix="member_", dir=wrapper.predictions_dir) as folder:
+        other = copy.copy(wrapper)
+        other.model, other.predictions_dir = member, Path(folder)
+        other.separate_music_file(track)
+        return _scores(wrapper.dataset_dir / track, Path(folder) / track)
 
 
 if __name__ == "__main__":

@@ -67,13 +67,8 @@ def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ())
         )
 
 
-def evaluated_tracks(
-    results: Sequence[Result],
-    data: Path,
-    predictions: Path,
-    alone: Mapping[str, Mapping[str, dict[str, float]]] | None = None,
-) -> list[Track]:
-    """The tracks of an evaluation. `alone`: whose ("seed 0") -> track -> dB by instrument, of what else was scored."""
+def evaluated_tracks(results: Sequence[Result], data: Path, predictions: Path) -> list[Track]:
+    """The tracks of an evaluation."""
     tracks = []
     for result in results:
         folder, found = data / result.track, predictions / result.track
@@ -85,7 +80,7 @@ def evaluated_tracks(
                 estimates={name: found / f"{name}.wav" for name in INSTRUMENTS},
                 references={name: folder / f"{name}.wav" for name in there},
                 sdr=result.sdr,
-                compared={whose: scores[result.track] for whose, scores in (alone or {}).items() if result.track in scores},
+                compared=result.members,
                 separation_seconds=result.separation_seconds,
             )
         )

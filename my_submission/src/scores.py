@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from my_submission.src import UserError
@@ -31,6 +31,7 @@ class Result:
     sdr: dict[str, float]  # dB by instrument; empty where the track was not scored
     missing: list[str]  # reference stems that are not there
     files: dict[str, list[int]]  # size and time of change of what went in
+    members: dict[str, dict[str, float]] = field(default_factory=dict)  # "seed 0" -> its own dB by instrument, if asked for
 
     @property
     def real_time_factor(self) -> float:
@@ -40,7 +41,12 @@ class Result:
     @property
     def mean_sdr(self) -> float:
         """The song's score: the plain mean of its stems', dB."""
-        return sum(self.sdr.values()) / len(self.sdr)
+        return _mean([self.sdr])
+
+
+def _mean(scores: Sequence[dict[str, float]]) -> float:
+    """The mean over songs of the mean over their stems, dB."""
+    return sum(sum(sdr.values()) / len(sdr) for sdr in scores) / len(scores)
 
 
 def score_files(reference: Path, estimate: Path) -> float:
@@ -81,7 +87,9 @@ def print_report(results: Sequence[Result], failed: dict[str, str], redone_chunk
     if scored:
         for name in INSTRUMENTS:
             print(f"sdr_{name}: {sum(result.sdr[name] for result in scored) / len(scored):.3f}")
-        print(f"mean_sdr: {sum(result.mean_sdr for result in scored) / len(scored):.3f}")
+        print(f"mean_sdr: {_mean([result.sdr for result in scored]):.3f}")
+        for member in scored[0].members:
+            print(f"{member} by itself: {_mean([result.members[member] for result in scored]):.3f}")
     else:
         print("nothing was scored: no track that was separated has all four reference stems")
     if len(scored) < len(results) + len(failed):

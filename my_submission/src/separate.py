@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission separate", description=__doc__)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
-    parser.add_argument("--model", default="A", metavar="A|B|DIR", help="DIR: config.yaml and checkpoints (default: A)")
+    parser.add_argument("--model", default="A", metavar="A|B|demo|DIR", help="DIR: config.yaml and checkpoints (default: A)")
     parser.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default: separated")
     cli.add_ensemble_options(parser)
     parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="of the stems (default: wav)")
@@ -132,6 +132,8 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
             options.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     separator = open_model(options.model, **cli.ensemble_options(options))
     if rank == 0:
+        if separator.note:
+            print(f"note: {separator.note}")
         print(
             f"model {options.model}: seeds {', '.join(map(str, separator.checkpoints))} on {separator.device} in "
             f"{separator.precision}, overlap {separator.overlap} -> {options.out}",

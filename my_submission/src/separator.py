@@ -6,11 +6,12 @@
     separator.separate_music_file(array, 44100)                 # the challenge's call: {instrument: [n, C]}, {instrument: Hz}
 
 The procedure is the published one: overlapping chunks with equal weight, the mean of the seeds, and half of what is left of
-the mixture added to `other`. ModelA and ModelB are the two leaderboards' submissions.
+the mixture added to `other`. ModelA and ModelB are the two leaderboards' submissions; Demo is small, and comes along.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,8 @@ class Separator:
     Raises CheckpointError, ConfigError, DeviceError or SeparationError, before any audio is touched.
     """
 
+    note = ""  # what a person should know before listening
+
     def __init__(
         self,
         folder: str | Path,
@@ -79,6 +82,13 @@ class Separator:
 
     def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
         return checkpoint.find_checkpoints(self.folder, seeds)
+
+    def members(self) -> dict[int, Separator]:
+        """Seed -> that member of the ensemble as a separator of its own, which shares its network with this one."""
+        members = {seed: copy.copy(self) for seed in self.checkpoints}
+        for (seed, member), network in zip(members.items(), self.networks, strict=True):
+            member.checkpoints, member.networks = {seed: self.checkpoints[seed]}, [network]
+        return members
 
     @property
     def sample_rate(self) -> int:
@@ -263,15 +273,28 @@ class ModelB(ModelA):
     default_checkpoints = checkpoint.published_checkpoints("modelB")
 
 
-MODELS = {"A": ModelA, "B": ModelB}
+class Demo(Separator):
+    """A small ensemble that comes with the package, trained by it on songs of its own making."""
+
+    default_folder = checkpoint.FOLDER / "demo"
+    note = (
+        "the demo has learned from synthetic songs only: good for trying things out, not for music. For that, download "
+        f"mdx_AB.zip from {checkpoint.DOWNLOAD} and run: {checkpoint.INSTALL}"
+    )
+
+    def __init__(self, folder: str | Path | None = None, **options: Any) -> None:
+        super().__init__(self.default_folder if folder is None else folder, **options)
+
+
+MODELS = {"A": ModelA, "B": ModelB, "demo": Demo}
 
 
 def open_model(model: str, **options: Any) -> Separator:
-    """What `--model` names: A, B, or a folder with a config.yaml and checkpoints. Raises UserError."""
+    """What `--model` names: A, B, demo, or a folder with a config.yaml and checkpoints. Raises UserError."""
     if model in MODELS:
         return MODELS[model](**options)
     if not Path(model).is_dir():
-        raise SeparationError(f"{model}: no such model, expected A, B or a folder with a config.yaml and checkpoints")
+        raise SeparationError(f"{model}: no such model, expected A, B, demo or a folder with a config.yaml and checkpoints")
     return Separator(model, **options)
 
 

@@ -63,7 +63,7 @@ class Trainer:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.to(device).train()
         self.ema = EMA(self.network, training.ema_momentum)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=training.lr)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=training.lr, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.forward: nn.Module = self.network
         if self.world.size > 1:
