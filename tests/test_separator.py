@@ -255,8 +255,19 @@ def test_open_model_takes_a_letter_or_a_folder(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="missing step100000_seed0"):
         open_model("A")
     assert open_model(str(FOLDER), overlap=3).overlap == 3
-    with pytest.raises(SeparationError, match="nowhere: no such model, expected A, B or a folder"):
+    with pytest.raises(SeparationError, match="nowhere: no such model, expected A, B, demo or a folder"):
         open_model("nowhere")
+
+
+def test_the_members_make_up_the_ensemble() -> None:
+    separator = Separator(FOLDER)
+    song = AudioArray(np.random.default_rng(0).standard_normal((3000, 2)).astype(np.float32), 44100)
+    members = separator.members()
+    assert list(members) == [0, 1, 2]
+    alone = [member.separate_array(song) for member in members.values()]
+    np.testing.assert_allclose(np.mean(alone, axis=0), separator.separate_array(song), atol=1e-5)
+    assert [list(member.checkpoints) for member in members.values()] == [[0], [1], [2]]
+    np.testing.assert_array_equal(alone[1], Separator(FOLDER, seeds=[1]).separate_array(song))
 
 
 @pytest.mark.parametrize("option", ["overlap", "batch_size"])

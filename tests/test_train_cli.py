@@ -114,6 +114,24 @@ def test_the_checkpoints_take_the_places_of_the_published_ones(
     assert sorted(ModelA(device="cpu").checkpoints) == [0, 1, 2]
 
 
+def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, data: Path, command: Command) -> None:
+    config = write_config(tmp_path / "config.yaml", lr=0.01)
+    options = ("-c", config, "--data_path", data, "--num_workers", 0)
+    assert command(*options, "--model_path", tmp_path / "first", "--num_steps", 2)[0] == 0
+    first = tmp_path / "first" / "step2_seed0.ckpt"
+    gentle = write_config(tmp_path / "gentle.yaml", lr=1e-9)
+    options = ("-c", gentle, "--data_path", data, "--num_workers", 0, "--model_path", tmp_path / "second", "--seed", 5)
+    assert command(*options, "--num_steps", 1, "--init", first)[0] == 0
+    before, after = checkpoint.read_state_dict(first), checkpoint.read_state_dict(tmp_path / "second" / "step1_seed5.ckpt")
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-8)
+    wide = write_config(tmp_path / "wide.yaml", growth=8)
+    status, printed = command("-c", wide, "--data_path", data, "--model_path", tmp_path / "third", "--init", first)
+    assert status == 2
+    assert f"error: {first}: does not fit its config.yaml: " in printed
+    assert not (tmp_path / "third").exists()
+
+
 def test_a_new_folder_gets_the_config_that_was_trained(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml", grad_clip=0.5)
     options = ("-c", config, "--data_path", data, "--num_workers", 0)

@@ -30,6 +30,7 @@ from my_submission.src.training import launch
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from my_submission.src.config import Config
     from my_submission.src.dataset import Track
@@ -64,6 +65,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--data_path", nargs="+", metavar="DIR", help="folders of tracks (default: the config's training.datasets)")
     add("--model_path", type=Path, metavar="DIR", help="where the checkpoint and all else goes (default: the config's folder)")
     add("--seed", type=_whole, default=0, metavar="N", help="of the weights and of the data's order (default: 0)")
+    add("--init", type=Path, metavar="CKPT", help="begin with the weights of this checkpoint, not with random ones")
     add("--num_steps", type=cli.positive, metavar="N", help="steps in all (default: the config's)")
     workers = min(4, os.cpu_count() or 1)
     add("--num_workers", type=_whole, default=workers, metavar="N", help=f"that read audio, for each GPU (default: {workers})")
@@ -115,6 +117,7 @@ class _Plan:
     precision: str
     tracks: list[Track]
     validation: Validation | None
+    weights: dict[str, Tensor] | None  # to begin with
     payload: bytes | None  # the saved state, on rank 0
 
 
@@ -131,7 +134,9 @@ def _start(options: argparse.Namespace, world: World) -> Run:
     payload = world.broadcast(plan.payload)
     with world.agreement():
         config = plan.config
-        trainer = Trainer(config, seed=options.seed, device=plan.device, precision=plan.precision, world=world)
+        trainer = Trainer(
+            config, seed=options.seed, device=plan.device, precision=plan.precision, world=world, weights=plan.weights
+        )
         run = Run(
             trainer,
             plan.folder,
@@ -171,6 +176,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     _refuse_other_network(folder / "config.yaml", config)
     device = _device(options, world)
     precision = pick_precision(options.precision, device)
+    weights = _weights(options.init, config)
     payload = resume.newest_payload(folder, options.seed) if world.leads and not options.restart else None
     result = checkpoint_path(folder, options.seed, training.num_steps)
     if world.leads and payload is None and not options.restart and result.exists():
@@ -184,7 +190,14 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
         from my_submission.src.training.validation import Validation
 
         validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
-    return _Plan(config, folder, device, precision, tracks, validation, payload)
+    return _Plan(config, folder, device, precision, tracks, validation, weights, payload)
+
+
+def _weights(path: Path | None, config: Config) -> dict[str, Tensor] | None:
+    """A checkpoint to begin with, tried out on the network that is to be trained."""
+    from my_submission.src.checkpoint import load_network, read_state_dict
+
+    return None if path is None else load_network(config, read_state_dict(path), str(path)).state_dict()
 
 
 def _device(options: argparse.Namespace, world: World) -> torch.device:

@@ -49,16 +49,28 @@ class Trainer:
         seed: of the initial weights.
         device, precision: fp16, bf16 or fp32; fp16 comes with a gradient scaler.
         world: the other processes, if any; the batch of the config is divided among them.
+        weights: a state dict of this network to begin with, instead of random ones.
 
     Raises TrainingError for a config that cannot be trained so.
     """
 
-    def __init__(self, config: Config, *, seed: int, device: torch.device, precision: str, world: World | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        world: World | None = None,
+        weights: dict[str, Tensor] | None = None,
+    ) -> None:
         self.config, self.device, self.precision, self.world = config, device, precision, world or World()
         _refuse_impossible(config, device, self.world.size)
         training = config.training
         torch.manual_seed(seed)
         self.network: nn.Module = TFCTDFNet(config)
+        if weights is not None:
+            self.network.load_state_dict(weights)
         if self.world.size > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.to(device).train()
