@@ -106,10 +106,11 @@ class Separator:
         whole = self.config.training.target_instrument is None
         return self.sources.index("other") if whole and "other" in self.sources else None
 
-    def separate(self, source: Source) -> Iterator[Block]:
+    def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
         """Separate audio in constant memory: yields blocks [S, C, n], exactly source.frames samples in all.
 
         Mono goes in as equal channels and comes out mono; another sample rate is resampled there and back.
+        share_residual=False leaves `other` as the networks have it, without its half of what is left of the mixture.
 
         Raises AudioError for audio that cannot be used, SeparationError for an estimate that is not finite.
         """
@@ -122,7 +123,7 @@ class Separator:
         pieces = overlap_add(
             mixture, self._separate_chunks, chunk=self.config.chunk, overlap=self.overlap, batch_size=self.batch_size
         )
-        stems = self._finish(pieces, mono=source.channels == 1)
+        stems = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
         if source.sample_rate == self.sample_rate:
             yield from stems
             return
@@ -132,10 +133,10 @@ class Separator:
         for piece in exactly(source.frames, resample(flat, self.sample_rate, source.sample_rate)):
             yield piece.reshape(sources, out_channels, -1)
 
-    def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool) -> Iterator[Block]:
+    def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Block]:
         """(mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]: the residual rule, and back to mono."""
         for mixture, estimates in pieces:
-            if self.residual_to is not None:
+            if share_residual and self.residual_to is not None:
                 estimates[self.residual_to] += (mixture.to(self.device) - estimates.sum(dim=0)) / 2
             if mono:
                 estimates = estimates.mean(dim=1, keepdim=True)  # noqa: PLW2901
