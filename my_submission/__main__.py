@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a network on a folder of tracks",
     "install": "put the published checkpoints in place",
     "synth": "make songs of one's own, for tests and demos",
+    "corrupt": "put faults into songs on purpose, and name them",
     "preflight": "check everything that a submission needs",
 }
 

@@ -57,6 +57,7 @@ class AudioFile:
         self.name = str(path)
         with self._open() as file:
             self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+            self.subtype = file.subtype  # of its samples, as libsndfile calls it: PCM_16
             _refuse_truncated(file, self.path)
         if self.frames == 0:
             raise AudioError(f"{self.name}: holds no audio, expected at least one sample")
@@ -197,8 +198,19 @@ def copied(source: Source, path: Path, container: str = "flac", subtype: str = "
             for block in source.blocks():
                 file.write(block.T)
                 yield block
+        if container == "wav" and subtype == "FLOAT":
+            _forget_time(path)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
+
+
+def _forget_time(path: Path) -> None:
+    """Zero the time of writing that libsndfile puts into a float wav, so that the same samples are the same bytes."""
+    with path.open("r+b") as file:
+        place = file.read(256).partition(b"data")[0].find(b"PEAK")  # name, size, version, time: four bytes each
+        if place >= 0:
+            file.seek(place + 12)
+            file.write(bytes(4))
 
 
 def _create(path: Path, sample_rate: int, channels: int, frames: int, container: str, subtype: str) -> soundfile.SoundFile:
