@@ -14,7 +14,7 @@ import base64
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,9 +23,19 @@ from tqdm import tqdm
 from my_submission.src import UserError
 from my_submission.src.reporting import markup
 from my_submission.src.reporting.lanes import MIXTURE, Track, count_lanes, make_lanes, slug
+from my_submission.src.reporting.players import FILE_MARK
 from my_submission.src.scores import INSTRUMENTS, Result, score_files
 
-__all__ = ["ReportError", "Track", "add_options", "check_options", "check_path", "evaluated_tracks", "write_page"]
+__all__ = [
+    "ReportError",
+    "Track",
+    "add_options",
+    "check_options",
+    "check_path",
+    "evaluated_tracks",
+    "write_page",
+    "write_with_files",
+]
 
 MARKER = "made_with_the_page.txt"  # a folder of files that holds this may be replaced
 TYPES = {".flac": "audio/flac", ".png": "image/png"}
@@ -110,21 +120,34 @@ def write_page(
 
     Raises ReportError, AudioError and MetricError, what was there before being left as it was.
     """
-    page = Path(path)
+
+    def make(files: Path) -> str:
+        compared = [_with_mixture_scores(track) for track in tracks]
+        with tqdm(total=sum(map(count_lanes, tracks)), desc="page", unit="lane", leave=False, disable=None) as bar:
+            lanes = [
+                make_lanes(track, files, f"{number:03d}_{slug(track.name)}", bar.update)
+                for number, track in enumerate(tracks, 1)
+            ]
+        return markup.page(title, compared, lanes, facts or {}, failed or {})
+
+    write_with_files(Path(path), make, embed)
+
+
+def write_with_files(page: Path, make: Callable[[Path], str], embed: bool) -> None:
+    """Write a page and its folder of files, both or none.
+
+    `make` is given a folder to fill and returns the page's HTML, in which names of files there stand between FILE_MARKs.
+
+    Raises ReportError and what `make` raises, what was there before being left as it was.
+    """
     check_path(page, embed)
     folder = _files_folder(page)
     partial, scratch = (place.with_name(f".{place.name}.partial") for place in (page, folder))
-    tracks = [_with_mixture_scores(track) for track in tracks]
     try:
         shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
         scratch.mkdir()
         (scratch / MARKER).write_text(f"Audio and pictures of {page.name!a}, replaced or removed with it.\n")
-        with tqdm(total=sum(map(count_lanes, tracks)), desc="page", unit="lane", leave=False, disable=None) as bar:
-            lanes = [
-                make_lanes(track, scratch, f"{number:03d}_{slug(track.name)}", bar.update)
-                for number, track in enumerate(tracks, 1)
-            ]
-        _write(partial, markup.page(title, tracks, lanes, facts or {}, failed or {}), scratch, None if embed else folder.name)
+        _write(partial, make(scratch), scratch, None if embed else folder.name)
         with _in_place(scratch, folder, embed):
             partial.replace(page)
     except OSError as error:
@@ -156,7 +179,7 @@ def _with_mixture_scores(track: Track) -> Track:
 def _write(page: Path, html: str, files: Path, beside: str | None) -> None:
     """Write the page, the places of its files filled in: names below the folder `beside`, or the files themselves."""
     with page.open("w", encoding="utf-8", newline="\n") as out:
-        for index, piece in enumerate(html.split(markup.FILE_MARK)):  # text, file, text, ...
+        for index, piece in enumerate(html.split(FILE_MARK)):  # text, file, text, ...
             if index % 2 == 0:
                 out.write(piece)
             elif beside is not None:

@@ -6,14 +6,19 @@ A lane is one thing to listen to: the mixture, the estimate of an instrument, or
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from my_submission.src.audio import AudioFile, copied
 from my_submission.src.reporting.pictures import Pictures
 
-COLOURS = {"mixture": (128, 136, 147), "estimate": (66, 130, 196), "reference": (43, 150, 118)}  # on white and on black
+COLOURS = {  # on white and on black
+    "mixture": (128, 136, 147),
+    "estimate": (66, 130, 196),
+    "reference": (43, 150, 118),
+    "stem": (128, 136, 147),
+}
 ESTIMATES, MIXTURE = "estimates", "mixture"  # whose scores they are, beside names like "seed 0"
 
 
@@ -44,7 +49,7 @@ class Track:
 class Lane:
     """One thing to listen to; its files are named from the page's folder of files."""
 
-    kind: str  # mixture, estimate or reference
+    kind: str  # mixture, estimate or reference; stem, where whether it is the truth is the question
     instrument: str  # empty for the mixture
     audio: str
     waveform: str
@@ -62,16 +67,27 @@ def count_lanes(track: Track) -> int:
 
 
 def make_lanes(track: Track, folder: Path, below: str, on_lane: Callable[[], object]) -> list[Lane]:
-    """Write the files of a track's lanes into `folder`/`below`, a song never being in memory as a whole.
+    """Write the files of a track's lanes into `folder`/`below`: an estimate and its reference share their scales.
 
-    An estimate and its reference share the height of their waveforms and the colours of their spectrograms.
+    Raises what `write_lanes` raises.
+    """
+    instruments = list(dict.fromkeys([*track.estimates, *track.references]))
+    groups = [{("mixture", ""): track.mixture}, *(_pair(track, name) for name in instruments)]
+    return write_lanes(groups, track.seconds, folder, below, on_lane)
+
+
+def write_lanes(
+    groups: Sequence[Mapping[tuple[str, str], Path]], seconds: float, folder: Path, below: str, on_lane: Callable[[], object]
+) -> list[Lane]:
+    """Write lanes into `folder`/`below`, no audio ever being in memory as a whole: groups of (kind, instrument) -> file.
+
+    The lanes of a group share the height of their waveforms and the colours of their spectrograms.
 
     Raises AudioError for a file that cannot be read or written, OSError for pictures that cannot be written.
     """
     (folder / below).mkdir()
-    instruments = list(dict.fromkeys([*track.estimates, *track.references]))
-    seconds, lanes = track.seconds, []
-    for files in [{("mixture", ""): track.mixture}, *(_pair(track, name) for name in instruments)]:
+    lanes: list[Lane] = []
+    for files in groups:
         drawn = []
         for (kind, instrument), path in files.items():
             number = len(lanes) + len(drawn)

@@ -1,4 +1,4 @@
-"""The page's HTML. Every name in it goes through `text`; places of files are marked, and filled in as the page is written."""
+"""The HTML of an evaluation's page, and the frame that every page has. Every name in it goes through `players.text`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import base64
 import hashlib
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from itertools import count
 from pathlib import Path
 
 from my_submission.src.audio import AudioFile
 from my_submission.src.reporting.chart import bar_chart, decibels
 from my_submission.src.reporting.lanes import ESTIMATES, MIXTURE, Lane, Track
-from my_submission.src.reporting.pictures import height_of
-from my_submission.src.scores import LIMIT, shown
+from my_submission.src.reporting.players import clock, player, text
+from my_submission.src.scores import LIMIT
 
-FILE_MARK = "\0"  # around the name of a file; no text has one, as none keeps its control characters
 HERE = Path(__file__).parent
+HOW = (
+    "All players of a song share one position: press <b>Solo</b> while it plays, and the sound switches where it is. Solo "
+    "again ends it; with Ctrl or Shift, several sound at once. Click a picture to go there. The waveforms and colours of an "
+    "estimate and its reference have one scale."
+)
 SPEAKER = {ESTIMATES: "this model", MIXTURE: "mixture"}  # what rows of scores are called
-TAIL = 3 * 4096  # samples at the end, three blocks of FLAC, into which Chromium (156) may seek and never arrive
 FEW, MANY = 2, 8  # tracks: up to FEW, all are unfolded at first; from MANY on, their scores are scrolled in a frame
 
 
@@ -30,37 +32,58 @@ def page(
     facts: Mapping[str, object],
     failed: Mapping[str, str],
 ) -> str:
-    """The whole page; names of files stand between FILE_MARKs."""
-    frame, style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    """The whole page of an evaluation; names of files stand between FILE_MARKs."""
     scored = [track for track in tracks if track.scores]
     seconds = sum(track.seconds for track in tracks)
-    songs = f"{len(tracks)} {'song' if len(tracks) == 1 else 'songs'}, {clock(seconds)} of audio"
-    return string.Template(frame).substitute(
-        title=text(title),
-        songs=songs,
-        style=style,
-        script=script,
-        digest=digest,
-        tiles=_tiles(tracks, scored, failed),
-        scores=_scores(scored, tracks),
-        failed=_failed(failed),
+    return fill_frame(
+        title=title,
+        subtitle=f"{len(tracks)} {'song' if len(tracks) == 1 else 'songs'}, {clock(seconds)} of audio",
+        above=_tiles(tracks, scored, failed) + _scores(scored, tracks) + failed_list(failed),
+        how=HOW,
+        swap="estimate and reference (truth)",
         tracks="".join(
             _track(number, track, track_lanes, opened=number == 1 or len(tracks) <= FEW)
             for number, track, track_lanes in zip(count(1), tracks, lanes, strict=False)
         ),
-        facts="".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items()),
+        facts=facts,
     )
 
 
-def text(value: object) -> str:
-    """Anything as text of the page, or in quotes as an attribute's: on one line, nothing in it markup, nothing invisible."""
-    return escape(shown(str(value)))
+def fill_frame(
+    *,
+    title: str,
+    subtitle: str,
+    above: str,
+    how: str,
+    swap: str,
+    tracks: str,
+    facts: Mapping[str, object],
+    scripts: Sequence[str] = ("page.js",),
+) -> str:
+    """A page: its frame with everything in it. Title, subtitle and facts are text, the rest is markup.
 
-
-def clock(seconds: float) -> str:
-    """A time like 3:07."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    Args:
+        above: what stands before the players.
+        how: what a person needs to know to use them.
+        swap: what their key T switches between.
+        tracks: the players.
+        facts: what made it: name -> value.
+        scripts: files of this folder, one after the other.
+    """
+    frame, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
+    script = "".join((HERE / name).read_text(encoding="utf-8") for name in scripts)
+    return string.Template(frame).substitute(
+        title=text(title),
+        subtitle=text(subtitle),
+        style=style,
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        above=above,
+        how=how,
+        swap=swap,
+        tracks=tracks,
+        facts="".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items()),
+    )
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -89,7 +112,7 @@ def _tiles(tracks: Sequence[Track], scored: Sequence[Track], failed: Mapping[str
         mixture = means[MIXTURE][-1]
         gained = means[ESTIMATES][-1] - mixture
         below = f"{decibels(gained, 3)} dB above the mixture's {decibels(mixture, 3)} dB"
-        tiles.append(_tile("Mean SDR", f"{decibels(means[ESTIMATES][-1], 3)} <small>dB</small>", below))
+        tiles.append(tile("Mean SDR", f"{decibels(means[ESTIMATES][-1], 3)} <small>dB</small>", below))
     timed = [track for track in tracks if track.separation_seconds is not None]
     if timed:
         factor = sum(track.separation_seconds for track in timed) / sum(track.seconds for track in timed)
@@ -97,18 +120,17 @@ def _tiles(tracks: Sequence[Track], scored: Sequence[Track], failed: Mapping[str
         over = _factor(slowest) > LIMIT
         verdict = "over" if over else "within"
         below = f"slowest {_factor(slowest):.3f} × ({text(slowest.name)}), {verdict} the challenge's limit of {LIMIT} ×"
-        tiles.append(
-            _tile("Real-time factor", f"{factor:.3f} <small>×</small>", _meter(factor, _factor(slowest)) + below, over)
-        )
+        tiles.append(tile("Real-time factor", f"{factor:.3f} <small>×</small>", _meter(factor, _factor(slowest)) + below, over))
     if scored or failed:
         others = [(len(tracks) - len(scored), "separated, not scored"), (len(failed), "failed")]
         below = ", ".join(f"{number} {what}" for number, what in others if number)
         figure = f"{len(scored)} <small>of {len(tracks) + len(failed)}</small>"
-        tiles.append(_tile("Songs scored", figure, below, bool(failed)))
+        tiles.append(tile("Songs scored", figure, below, bool(failed)))
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
 
-def _tile(name: str, figure: str, below: str, warns: bool = False) -> str:
+def tile(name: str, figure: str, below: str, warns: bool = False) -> str:
+    """A figure among those that matter most; name, figure and what is below are markup."""
     kind = "tile warns" if warns else "tile"
     return f'<div class="{kind}"><dt>{name}</dt><dd class="figure">{figure}</dd><dd class="below">{below}</dd></div>'
 
@@ -177,7 +199,8 @@ def _group(kind: str, name: str, rows: Mapping[str, Sequence[float]]) -> str:
     return f'<tbody class="{kind}">{"".join(lines)}</tbody>'
 
 
-def _failed(failed: Mapping[str, str]) -> str:
+def failed_list(failed: Mapping[str, str]) -> str:
+    """What failed, and why; nothing where nothing did."""
     if not failed:
         return ""
     items = "".join(f"<li><b>{text(name)}</b>: {text(' '.join(reason.split()))}</li>" for name, reason in failed.items())
@@ -186,61 +209,15 @@ def _failed(failed: Mapping[str, str]) -> str:
 
 def _track(number: int, track: Track, lanes: Sequence[Lane], opened: bool) -> str:
     """The players of a track."""
-    seconds, name = track.seconds, text(track.name)
-    tail = TAIL / AudioFile(track.mixture).sample_rate
+    name = text(track.name)
     score = f'<span class="score">mean SDR {decibels(_mean(track.sdr.values()), 3)} dB</span>' if track.sdr else ""
-    ticks = "".join(_tick(tick, seconds) for tick in _ticks(seconds))
-    rows = "".join(_lane(position, lane, track) for position, lane in enumerate(lanes, 1))
+    figures = {
+        lane.name: f'<span class="sdr">{decibels(track.sdr[lane.instrument], 3)}<span class="unit"> dB</span></span>'
+        for lane in lanes
+        if lane.kind == "estimate" and lane.instrument in track.sdr
+    }
     return f"""
 <details class="track" id="track-{number}"{" open" if opened else ""}>
-<summary><h3>{name}</h3><span class="length">{clock(seconds)}</span>{score}</summary>
-<div class="player" role="group" aria-label="Player of {name}" tabindex="-1" \
-data-seconds="{seconds:.6f}" data-tail="{tail:.6f}">
-<div class="transport">
-<div class="controls">
-<button type="button" class="play" aria-keyshortcuts="K Space"><svg aria-hidden="true" viewBox="0 0 12 12">\
-<path class="to-play" d="M2 1l9 5-9 5z"/><path class="to-pause" d="M2 1h3v10H2zM7 1h3v10H7z"/></svg><span>Play</span></button>
-<span class="time"><span class="now">0:00.0</span> / {clock(seconds)}</span>
-<output class="hearing">Hearing: mixture</output>
-</div>
-<div class="seek"><input type="range" min="0" max="{seconds:.6f}" step="0.01" value="0" aria-label="Position in {name}" \
-aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{ticks}</div></div>
-</div>
-<div class="lanes">{rows}<div class="over" aria-hidden="true"><div class="head"></div></div></div>
-</div>
+<summary><h3>{name}</h3><span class="length">{clock(track.seconds)}</span>{score}</summary>
+{player(track.name, track.seconds, AudioFile(track.mixture).sample_rate, lanes, figures)}
 </details>"""
-
-
-def _lane(number: int, lane: Lane, track: Track) -> str:
-    name = text(lane.name)
-    scored = lane.kind == "estimate" and lane.instrument in track.sdr
-    score = f'<span class="sdr">{decibels(track.sdr[lane.instrument], 3)}<span class="unit"> dB</span></span>' if scored else ""
-    who = f"<b>{text(lane.instrument or 'mixture')}</b>" + (f" {lane.kind}" if lane.instrument else "")
-    mute = "false" if lane.kind == "mixture" else "true"
-    axis = "".join(
-        f'<span style="bottom:{100 * height_of(hertz):.1f}%">{label}</span>'
-        for hertz, label in ((100, "100"), (1000, "1k"), (10000, "10k"))
-    )
-    return f"""
-<div class="lane {lane.kind}" role="group" aria-label="{name}" data-instrument="{text(lane.instrument)}">
-<div class="label"><span class="number" aria-hidden="true">{number}</span><span class="who">{who}</span>
-<span class="buttons"><button type="button" class="mute" aria-pressed="{mute}" aria-label="Mute {name}">Mute</button>\
-<button type="button" class="solo" aria-pressed="false" aria-label="Solo {name}">Solo</button></span>{score}</div>
-<div class="pictures"><img class="waveform" loading="lazy" decoding="async" width="1000" height="40" alt="Waveform of {name}" \
-src="{FILE_MARK}{lane.waveform}{FILE_MARK}"><img class="spectrogram" loading="lazy" decoding="async" width="1000" height="64" \
-alt="Spectrogram of {name}" src="{FILE_MARK}{lane.spectrogram}{FILE_MARK}"></div>
-<div class="axis" aria-hidden="true">{axis}</div>
-<audio preload="none" src="{FILE_MARK}{lane.audio}{FILE_MARK}"></audio>
-</div>"""
-
-
-def _tick(tick: int, seconds: float) -> str:
-    """A time on the ruler; those at its ends do not stick out."""
-    kind = "begin" if tick == 0 else "end" if tick > 0.97 * seconds else "within"
-    return f'<span class="{kind}" style="left:{100 * tick / seconds:.3f}%">{clock(tick)}</span>'
-
-
-def _ticks(seconds: float) -> list[int]:
-    """Times for a ruler, ten at most."""
-    step = next((step for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600) if seconds / step <= 10), 1800)
-    return list(range(0, int(seconds) + 1, step))

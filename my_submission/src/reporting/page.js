@@ -65,7 +65,7 @@ class Player {
     this.now = root.querySelector(".now");
     this.head = root.querySelector(".head");
     this.hearing = root.querySelector(".hearing");
-    this.position = 0;
+    this.position = Number(root.dataset.begin);
     this.playing = false;
     this.turn = 0; // counts starts and pauses, so that a start that waited for its files knows whether it is still wanted
 
@@ -76,7 +76,8 @@ class Player {
       lane.muteButton.addEventListener("click", () => this.mute(lane));
       lane.soloButton.addEventListener("click", (event) => this.solo(lane, event.ctrlKey || event.metaKey || event.shiftKey));
       lane.audio.addEventListener("ended", () => { if (lane === this.clock && this.playing) this.end(); });
-      const pictures = lane.element.querySelector(".pictures");
+    }
+    for (const pictures of root.querySelectorAll(".pictures")) {
       pictures.addEventListener("pointerdown", (event) => {
         if (event.button !== 0) return;
         pictures.setPointerCapture(event.pointerId);
