@@ -190,9 +190,14 @@ class InferenceConfig:
     batch_size: int  # chunks that go through the network together
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
+    window: str = "rectangular"  # or hann: a chunk counts less towards its ends
 
     def __post_init__(self) -> None:
         _require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
+        _require(
+            self.window in ("rectangular", "hann"),
+            f"inference.window is {self.window!r}, expected rectangular or hann",
+        )
 
 
 @dataclass(frozen=True)

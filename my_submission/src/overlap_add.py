@@ -28,6 +28,7 @@ def overlap_add(
     chunk: int,
     overlap: int,
     batch_size: int = 1,
+    weights: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Run `process` over overlapping chunks of a signal that comes in blocks.
 
@@ -38,6 +39,8 @@ def overlap_add(
         overlap: chunks that cover each sample, 1 up to chunk. Where it does not divide chunk, some samples are covered
             once more, and are divided by what covers them in truth.
         batch_size: chunks that are processed together. It changes neither the result nor the order of its additions.
+        weights: [chunk], above 0: how much each sample of a chunk counts beside other chunks' of the same place. Equal
+            where None.
 
     Yields:
         (signal, processed): [C, n] as it came in and [..., n] for the same samples.
@@ -50,7 +53,7 @@ def overlap_add(
     window: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
     filled = chunk - hop  # samples of the window that hold the signal, or the zeros before it
     start = -filled  # where the window begins in the signal
-    accumulator = _Accumulator(chunk, hop)
+    accumulator = _Accumulator(chunk, hop, torch.ones(chunk) if weights is None else weights)
 
     for block in blocks:
         if window is None:
@@ -92,10 +95,11 @@ def _within(window: Tensor, finished: Tensor, start: int, end: int) -> Iterator[
 
 
 class _Accumulator:
-    """Adds chunks up, hop by hop, and divides by how many of them cover each sample."""
+    """Adds weighted chunks up, hop by hop, and divides by the weight of those that cover each sample."""
 
-    def __init__(self, chunk: int, hop: int) -> None:
-        self.chunk, self.hop = chunk, hop
+    def __init__(self, chunk: int, hop: int, weights: Tensor) -> None:
+        self.chunk, self.hop, self.weights = chunk, hop, weights
+        self.equal = bool((weights == 1).all())
         self.total: Tensor | None = None  # [..., chunk - hop]: begun but not finished
         self.coverage = torch.zeros(chunk - hop)
 
@@ -107,10 +111,11 @@ class _Accumulator:
         if self.total is not None:
             total[..., : self.chunk - self.hop] = self.total
         coverage[: self.chunk - self.hop] = self.coverage
+        weights = self.weights.to(total.device)
         for index, chunk in enumerate(processed):  # one after the other: the same sums for every batch size
             begin = index * self.hop
-            total[..., begin : begin + self.chunk] += chunk
-            coverage[begin : begin + self.chunk] += 1
+            total[..., begin : begin + self.chunk] += chunk if self.equal else chunk * weights
+            coverage[begin : begin + self.chunk] += self.weights
         done = batch * self.hop
         self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()
         finished = coverage[:done]

@@ -121,7 +121,12 @@ class Separator:
         blocks = exactly(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
         mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
         pieces = overlap_add(
-            mixture, self._separate_chunks, chunk=self.config.chunk, overlap=self.overlap, batch_size=self.batch_size
+            mixture,
+            self._separate_chunks,
+            chunk=self.config.chunk,
+            overlap=self.overlap,
+            batch_size=self.batch_size,
+            weights=self._window(),
         )
         stems = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
         if source.sample_rate == self.sample_rate:
@@ -132,6 +137,12 @@ class Separator:
         flat = (piece.reshape(sources * out_channels, -1) for piece in itertools.chain([first], stems))
         for piece in exactly(source.frames, resample(flat, self.sample_rate, source.sample_rate)):
             yield piece.reshape(sources, out_channels, -1)
+
+    def _window(self) -> Tensor | None:
+        """How much each sample of a chunk counts, as the config has it; a Hann window without its zeros."""
+        if self.config.inference.window == "rectangular":
+            return None
+        return torch.hann_window(2 * self.config.chunk + 1, periodic=False)[1::2]
 
     def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Block]:
         """(mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]: the residual rule, and back to mono."""
