@@ -16,6 +16,8 @@ from my_submission.src.audio import AudioFile
 from my_submission.src.config import Config, load_config
 from my_submission.src.dataset import DatasetError, RandomMixes, batches, find_tracks, share_of
 
+DRAWN = [[2, 0, 2, 0], [2, 1, 2, 1], [2, 1, 1, 2]]  # tracks of the first samples of seed 3: a run begun long ago goes on
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
@@ -117,10 +119,10 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
     stems = [[stem.chunk(0, track.frames) for stem in track.stems] for track in tracks]
     drawn, mixed = set(), set()
     for index in range(30):
-        sample = mixes[index]
-        assert sample.shape == (4, 2, 960)
-        assert sample.dtype == torch.float32
-        for source, chunk in enumerate(sample.numpy()):
+        sources, numbers = mixes[index]
+        assert sources.shape == (4, 2, 960)
+        assert sources.dtype == torch.float32
+        for source, chunk in enumerate(sources.numpy()):
             places = [
                 (i, start)
                 for i, track in enumerate(stems)
@@ -128,6 +130,7 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
                 if (track[source][:, start : start + 960] == chunk).all()
             ]
             assert places, f"source {source} of sample {index} is in no track"
+            assert places[0][0] == numbers[source]
             drawn.add((source, places[0][0]))
             mixed.add((index, places[0]))
     assert len(drawn) == 12  # every stem of every track
@@ -138,13 +141,16 @@ def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config
     tracks = find_tracks([write_tracks(tmp_path / "data")], config)
     mixes = RandomMixes(tracks, config, seed=3)
     expected = [[mixes[step * 5 + item] for item in range(5)] for step in range(4)]
+    assert [mixes[index].tracks.tolist() for index in range(3)] == DRAWN
     for workers, ranks, first in [(0, 1, 0), (2, 1, 0), (0, 3, 0), (1, 2, 2)]:
         shares = [list(batches(mixes, range(first, 4), 5, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)]
         for step in range(first, 4):
-            batch = torch.cat([share[step - first] for share in shares])
-            assert torch.equal(batch, torch.stack(expected[step])), (workers, ranks, first, step)
-    assert not torch.equal(mixes[0], mixes[1])
-    assert not torch.equal(mixes[0], RandomMixes(tracks, config, seed=4)[0])
+            for part in ("sources", "tracks"):
+                batch = torch.cat([getattr(share[step - first], part) for share in shares])
+                wanted = torch.stack([getattr(sample, part) for sample in expected[step]])
+                assert torch.equal(batch, wanted), (workers, ranks, first, step, part)
+    assert not torch.equal(mixes[0].sources, mixes[1].sources)
+    assert not torch.equal(mixes[0].sources, RandomMixes(tracks, config, seed=4)[0].sources)
 
 
 def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None:
@@ -154,21 +160,22 @@ def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None
         return RandomMixes(tracks, replace(config, training=replace(config.training, **changes)), seed=0)
 
     plain, louder = mixes(), mixes(gain_db=(6.0, 6.0))
-    torch.testing.assert_close(louder[3], plain[3] * 10 ** (6 / 20))
-    gains = torch.cat([mixes(gain_db=(-6.0, 6.0))[i][:, 0, 0] / plain[i][:, 0, 0] for i in range(10)])
+    torch.testing.assert_close(louder[3].sources, plain[3].sources * 10 ** (6 / 20))
+    gains = torch.cat([mixes(gain_db=(-6.0, 6.0))[i].sources[:, 0, 0] / plain[i].sources[:, 0, 0] for i in range(10)])
     assert 0.5 < gains.min() < 0.7
     assert 1.4 < gains.max() < 2
     half = mixes(same_song=0.5)
     together = 0
     for index in range(40):
-        chunks = half[index].numpy()
+        chunks = half[index].sources.numpy()
         whole = [np.stack([stem.chunk(0, track.frames) for stem in track.stems]) for track in tracks]
         starts = [np.flatnonzero((song[:, 0, : -960 + 1] == chunks[:, 0, :1]).all(axis=0)) for song in whole]
         found = any(
             (song[..., i : i + 960] == chunks).all() for song, places in zip(whole, starts, strict=True) for i in places
         )
-        assert found or torch.equal(half[index], plain[index])  # what is not from one place is drawn as ever
+        assert found or torch.equal(half[index].sources, plain[index].sources)  # what is not from one place is drawn as ever
         together += found
+        assert not found or len(set(half[index].tracks.tolist())) == 1
     assert 10 < together < 30
 
 
@@ -186,7 +193,7 @@ def test_quiet_chunks_are_drawn_again(tmp_path: Path, config: Config) -> None:
     half[:8000] = 0
     soundfile.write(folder / "bass.wav", half, RATE)
     mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
-    assert min(mixes[index][2].abs().mean().item() for index in range(40)) >= config.audio.min_mean_abs
+    assert min(mixes[index].sources[2].abs().mean().item() for index in range(40)) >= config.audio.min_mean_abs
 
 
 def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: Config) -> None:
@@ -195,13 +202,13 @@ def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: 
         soundfile.write(folder / "drums.wav", np.linspace(0, 1, 9600)[:, None] * tone("drums", 9600) / 1000, RATE, "FLOAT")
     mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
     with pytest.warns(UserWarning, match=r"drums: 100 chunks drawn in a row were quieter than audio.min_mean_abs = 0.01"):
-        sample = mixes[0]
+        sample = mixes[0].sources
     assert sample[1].abs().mean() > 0.8 * 0.0001  # the loudest of many: from the loud end
 
 
 def test_a_track_shorter_than_a_chunk_ends_in_zeros(tmp_path: Path, config: Config) -> None:
     write_track(tmp_path / "data" / "short", 700)
-    sample = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)[0]
+    sample = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)[0].sources
     assert sample.shape == (4, 2, 960)
     assert (sample[:, :, 700:] == 0).all()
     assert (sample[:, :, 690:700].abs().amax(dim=(1, 2)) > 0).all()

@@ -66,6 +66,7 @@ def test_the_command_of_the_guide_trains_a_model_that_separates(
     folder = config.parent
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml",
+        "masked_seed0.csv",
         "state_seed0_step60.pt",
         "state_seed0_step80.pt",
         "step80_seed0.ckpt",

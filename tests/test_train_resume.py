@@ -83,8 +83,9 @@ def test_killed_at_random_steps_it_ends_with_the_same_checkpoint(
     assert whole.exitcode == 0
     assert kills >= 10
     assert len(set(begun_at)) >= 5  # it went on, again and again
-    results = [(tmp_path / folder / "step60_seed0.ckpt").read_bytes() for folder in ("whole", "killed")]
-    assert results[0] == results[1]
+    for name in ("step60_seed0.ckpt", "masked_seed0.csv"):
+        results = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "killed")]
+        assert results[0] == results[1], name
     losses = [losses_shown(tmp_path / folder) for folder in ("whole", "killed")]
     assert [step for step, _ in losses[1]] == list(range(1, 61))  # no line twice, none missing
     assert losses[0] == losses[1]

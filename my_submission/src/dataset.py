@@ -1,7 +1,7 @@
 """Training data: folders of tracks, and chunks of stems from different tracks, mixed at random.
 
     tracks = find_tracks(["data/SDXDB23_LabelNoise"], config)      # or a DatasetError that lists all that is wrong
-    sources = RandomMixes(tracks, config, seed=0)[index]           # [S, C, T]; their sum is the mixture
+    sources = RandomMixes(tracks, config, seed=0)[index].sources   # [S, C, T]; their sum is the mixture
 
 A track is a folder that holds one wav or flac per instrument. What sample `index` of a seed is depends on nothing else:
 not on workers, ranks, or where a run was interrupted; step n of a run takes the samples from n * batch_size on.
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class Track:
 
     folder: Path
     stems: tuple[AudioFile, ...]  # in the order of training.instruments
+    dropped: frozenset[str] = frozenset()  # instruments whose stem here is not drawn from
 
     @property
     def name(self) -> str:
@@ -135,43 +137,58 @@ def _is_silent(stem: AudioFile) -> bool:
     return not any(block.any() for block in stem.blocks())
 
 
+class Sample(NamedTuple):
+    """Chunks and where they are from; a batch of them has an axis B in front."""
+
+    sources: Tensor  # [S, C, T]
+    tracks: Tensor  # [S], int64: for each source, which of the tracks
+
+
 class RandomMixes(Dataset):
     """Sample `index`: for each instrument a chunk [C, T] from a track of its own, [S, C, T] in all.
 
-    A chunk whose mean absolute value is under audio.min_mean_abs is drawn again; after TRIES draws the loudest of them is
-    taken, so that data quieter than the config expects trains all the same. A track shorter than a chunk is followed by
-    zeros. With training.same_song, that share of the samples is one place of one track, as it is; training.gain_db gives
-    every chunk a gain. A file that cannot be read gives the message, a str: that goes through a worker process as it is.
+    An instrument is drawn from the tracks that have not dropped it, of which there must be one. A chunk whose mean absolute
+    value is under audio.min_mean_abs is drawn again; after TRIES draws the loudest of them is taken, so that data quieter
+    than the config expects trains all the same. A track shorter than a chunk is followed by zeros. With training.same_song,
+    that share of the samples is one place of one track that has dropped nothing, as it is; training.gain_db gives every
+    chunk a gain. A file that cannot be read gives the message, a str: that goes through a worker process as it is.
     """
 
     def __init__(self, tracks: Sequence[Track], config: Config, seed: int) -> None:
         self.tracks, self.seed = list(tracks), seed
         self.audio, self.training, self.instruments = config.audio, config.training, config.training.instruments
+        numbered = list(enumerate(self.tracks))
+        self.pools = [[i for i, track in numbered if name not in track.dropped] for name in self.instruments]  # to draw from
+        self.whole = [i for i, track in numbered if not track.dropped]
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> Sample | str:
         stems = range(len(self.instruments))
         rngs = [np.random.default_rng([self.seed, index, stem]) for stem in (*stems, len(stems))]  # the last is the sample's
-        together = rngs[-1].random() < self.training.same_song
-        track, start = self._place(rngs[-1])
         try:
-            chunks = [self._read(track, start, stem) if together else self._draw(rngs[stem], stem) for stem in stems]
+            if rngs[-1].random() < self.training.same_song:
+                track, start = self._place(rngs[-1], self.whole)
+                drawn = [(track, self._read(track, start, stem)) for stem in stems]
+            else:
+                drawn = [self._draw(rngs[stem], stem) for stem in stems]
         except AudioError as error:
             return str(error)
+        tracks, chunks = zip(*drawn, strict=True)
         if self.training.gain_db is not None:
             gains = [10 ** (rngs[stem].uniform(*self.training.gain_db) / 20) for stem in stems]
             chunks = [np.float32(gain) * chunk for gain, chunk in zip(gains, chunks, strict=True)]
-        return torch.from_numpy(np.stack(chunks))
+        return Sample(torch.from_numpy(np.stack(chunks)), torch.tensor(tracks))
 
-    def _draw(self, rng: np.random.Generator, stem: int) -> Block:
-        """A chunk [C, T] of the instrument at place `stem`, loud enough to learn from."""
+    def _draw(self, rng: np.random.Generator, stem: int) -> tuple[int, Block]:
+        """A track, and a chunk [C, T] of its instrument at place `stem`, loud enough to learn from."""
         loudest, level = None, -1.0
         for _ in range(TRIES):
-            chunk = self._read(*self._place(rng), stem)
+            track, start = self._place(rng, self.pools[stem])
+            chunk = self._read(track, start, stem)
             mean_abs = float(np.abs(chunk).mean(dtype=np.float64))
             if mean_abs >= self.audio.min_mean_abs:
-                return chunk
+                return track, chunk
             if mean_abs > level:
-                loudest, level = chunk, mean_abs
+                loudest, level = (track, chunk), mean_abs
         warnings.warn(
             f"{self.instruments[stem]}: {TRIES} chunks drawn in a row were quieter than audio.min_mean_abs = "
             f"{self.audio.min_mean_abs}; the loudest of them is trained on",
@@ -179,14 +196,14 @@ class RandomMixes(Dataset):
         )
         return loudest
 
-    def _place(self, rng: np.random.Generator) -> tuple[Track, int]:
-        """A track, and where in it a chunk begins."""
-        track = self.tracks[rng.integers(len(self.tracks))]
-        return track, int(rng.integers(max(track.frames - self.audio.chunk_size, 0) + 1))
+    def _place(self, rng: np.random.Generator, pool: Sequence[int]) -> tuple[int, int]:
+        """One of the tracks in `pool`, and where in it a chunk begins."""
+        track = pool[rng.integers(len(pool))]
+        return track, int(rng.integers(max(self.tracks[track].frames - self.audio.chunk_size, 0) + 1))
 
-    def _read(self, track: Track, start: int, stem: int) -> Block:
+    def _read(self, track: int, start: int, stem: int) -> Block:
         samples = self.audio.chunk_size
-        chunk = track.stems[stem].chunk(start, samples)
+        chunk = self.tracks[track].stems[stem].chunk(start, samples)
         return np.pad(chunk, ((0, 0), (0, samples - chunk.shape[1])))
 
 
@@ -213,8 +230,8 @@ class _Order:
 
 def batches(
     mixes: RandomMixes, steps: range, batch_size: int, *, rank: int = 0, ranks: int = 1, workers: int = 0, pin: bool = False
-) -> Iterator[Tensor]:
-    """This rank's share [b, S, C, T] of the batch of every step, read by `workers` processes, or by this one where 0.
+) -> Iterator[Sample]:
+    """This rank's share of the batch of every step, read by `workers` processes, or by this one where 0: [b, S, C, T], [b, S].
 
     Raises DatasetError for a file that can no longer be read, and for a worker that was killed.
     """
@@ -239,8 +256,9 @@ def batches(
         raise DatasetError(f"{reason}: out of memory? Take fewer --num_workers; the same command goes on") from error
 
 
-def _collate(samples: list[Tensor | str]) -> Tensor | str:
-    return next((sample for sample in samples if isinstance(sample, str)), None) or torch.stack(samples)
+def _collate(samples: list[Sample | str]) -> Sample | str:
+    reason = next((sample for sample in samples if isinstance(sample, str)), None)
+    return reason or Sample(*map(torch.stack, zip(*samples, strict=True)))
 
 
 def _ignore_signals(_: int) -> None:

@@ -39,14 +39,18 @@ def masked_loss(estimate: Tensor, target: Tensor, q: float, coarse: bool) -> Ten
 
 
 def masked_loss_and_kept(estimate: Tensor, target: Tensor, q: float, coarse: bool) -> tuple[Tensor, Tensor]:
-    """As `masked_loss`, and the share of the errors that was kept, [S]; it too is to be averaged over the ranks."""
+    """As `masked_loss`, and the share that was kept of the errors of each item and source, [B, S]: of this rank's items.
+
+    With the coarse mask it is 0 or 1. Of an item of a loss that is NaN, nothing is kept.
+    """
     errors = squared_errors(estimate, target, coarse)
     threshold, count = quantile(errors.detach(), q)
     keep = errors.detach() < threshold[:, None]  # [S, N]
     ranks = dist.get_world_size() if _distributed() else 1
-    kept = torch.where(keep, errors, 0).sum() * (ranks / (count * len(errors)))
+    loss = torch.where(keep, errors, 0).sum() * (ranks / (count * len(errors)))
+    items = keep.unflatten(1, (len(estimate), -1))  # [S, B, N / B]
     # a NaN threshold keeps nothing, and must not look like a loss of nothing
-    return kept + 0 * threshold.sum(), keep.sum(dim=1) * (ranks / count)
+    return loss + 0 * threshold.sum(), (items.sum(dim=2) / items.shape[2]).T
 
 
 def squared_errors(estimate: Tensor, target: Tensor, coarse: bool) -> Tensor:

@@ -97,3 +97,9 @@ def shown(track: str, instrument: str) -> str:
     """A stem's name in a message: one line of a terminal."""
     name = f"{track}/{instrument}"
     return name if name.isprintable() else ascii(name)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three of many names, in a message."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -26,6 +26,7 @@ if not __package__:  # run as a script: put the repository's root in the place o
 
 from my_submission.src import UserError, cli
 from my_submission.src.atomic import replacing
+from my_submission.src.stem_table import DEFAULT_THRESHOLD
 from my_submission.src.training import launch
 
 if TYPE_CHECKING:
@@ -70,28 +71,20 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     workers = min(4, os.cpu_count() or 1)
     add("--num_workers", type=_whole, default=workers, metavar="N", help=f"that read audio, for each GPU (default: {workers})")
     add("--skip_bad_tracks", action="store_true", help="go on without the tracks that cannot be used")
+    add("--keep", type=Path, metavar="FILE", help="draw from the stems alone that pass in this table, such as audit's")
+    add("--keep-threshold", type=float, metavar="X", help=f"score that a stem needs to pass (default: {DEFAULT_THRESHOLD:g})")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")
     add("--device_ids", nargs="+", type=_whole, default=[], metavar="N", help="CUDA devices; several start that many processes")
     precisions = ("auto", "fp16", "bf16", "fp32")
     add("--precision", default="auto", choices=precisions, help="of the network; auto is fp16 on CUDA, fp32 elsewhere")
     add("--valid_path", type=Path, metavar="DIR", help="folder of tracks to separate every --valid_every steps")
     add("--valid_every", type=cli.positive, default=5000, metavar="N", help="steps from one to the next (default: 5000)")
-    add(
-        "--save_every",
-        type=cli.positive,
-        default=1000,
-        metavar="N",
-        help="steps from one save to the next (default: 1000)",
-    )
-    add(
-        "--log_every",
-        type=cli.positive,
-        default=100,
-        metavar="N",
-        help="steps from one log line to the next (default: 100)",
-    )
+    add("--save_every", type=cli.positive, default=1000, metavar="N", help="steps from one save to the next (default: 1000)")
+    add("--log_every", type=cli.positive, default=100, metavar="N", help="steps from one log line to the next (default: 100)")
     add("--restart", action="store_true", help="begin anew where a run of this seed was saved")
     options = parser.parse_args(argv)
+    if options.keep_threshold is not None and options.keep is None:
+        parser.error("--keep-threshold is for the scores of a table, but there is none: name one with --keep")
     if launch.is_launched() and options.device_ids and not launch.is_ours():
         parser.error("torchrun starts the processes itself, one for each GPU: leave out --device_ids")
     if len(set(options.device_ids)) < len(options.device_ids):
@@ -116,6 +109,7 @@ class _Plan:
     device: torch.device
     precision: str
     tracks: list[Track]
+    kept: str | None  # with --keep: how many stems pass, in words
     validation: Validation | None
     weights: dict[str, Tensor] | None  # to begin with
     payload: bytes | None  # the saved state, on rank 0
@@ -150,7 +144,7 @@ def _start(options: argparse.Namespace, world: World) -> Run:
         )
         if payload is not None:
             run.resume(resume.read_payload(payload))
-    _refuse_different_data(run.track_list(), world)
+    _refuse_different_data(run.data(), world)
     with world.agreement():
         if world.leads:
             _prepare_folder(options, plan)
@@ -185,12 +179,20 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
             "train it anew and replace it"
         )
     tracks = find_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
+    kept = None
+    if options.keep:
+        from my_submission.src.training.kept import keep_stems, kept_counts
+
+        threshold = DEFAULT_THRESHOLD if options.keep_threshold is None else options.keep_threshold
+        tracks = keep_stems(tracks, options.keep, config, threshold=threshold, skip_bad_tracks=options.skip_bad_tracks)
+        counts = kept_counts(tracks, training.instruments)
+        kept = f"--keep {options.keep} at a threshold of {threshold:g}: {counts}"
     validation = None
     if options.valid_path:
         from my_submission.src.training.validation import Validation
 
         validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
-    return _Plan(config, folder, device, precision, tracks, validation, weights, payload)
+    return _Plan(config, folder, device, precision, tracks, kept, validation, weights, payload)
 
 
 def _weights(path: Path | None, config: Config) -> dict[str, Tensor] | None:
@@ -237,12 +239,13 @@ def _network(config: Config) -> dict[str, Any]:
     return {**{f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}, **names}
 
 
-def _refuse_different_data(tracks: list[str], world: World) -> None:
-    everyones = world.gather(tracks)
+def _refuse_different_data(data: dict[str, list[str]], world: World) -> None:
+    everyones = world.gather(data)
     with world.agreement():
-        if any(theirs != everyones[0] for theirs in everyones):
-            counts = ", ".join(f"{len(theirs)} on rank {rank}" for rank, theirs in enumerate(everyones))
-            raise TrainError(f"the processes see different tracks ({counts}); give every machine the same files")
+        for key, what in (("tracks", "see different tracks"), ("dropped", "leave out different stems")):
+            if any(theirs[key] != data[key] for theirs in everyones):
+                counts = ", ".join(f"{len(theirs[key])} on rank {rank}" for rank, theirs in enumerate(everyones))
+                raise TrainError(f"the processes {what} ({counts}); give every machine the same files")
 
 
 def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
@@ -252,6 +255,7 @@ def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
     from my_submission.src.training import resume
 
     text = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
+    text += f"# {plan.kept}\n" if plan.kept else ""
     text += yaml.safe_dump(plan.config.as_dict(), sort_keys=False)
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -277,6 +281,8 @@ def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
         f"seed {options.seed}: {len(plan.tracks)} tracks ({hours:.2f} h), {parameters:,} parameters, {training.num_steps} "
         f"steps of {training.batch_size} chunks, {plan.device.type} in {plan.precision}{processes}"
     )
+    if plan.kept:
+        print(plan.kept)
     done = run.trainer.steps
     if done == training.num_steps:
         print(f"all {done} steps are done already")

@@ -72,7 +72,7 @@ def measure_loader(folder: Path, suffix: str, steps: int, config: Config) -> Non
         data = batches(mixes, range(steps + 1), batch_size, workers=workers)
         next(data)  # the workers have started
         begin = time.perf_counter()
-        count = sum(len(batch) for batch in data)
+        count = sum(len(batch.sources) for batch in data)
         print(f"{suffix}, {workers} workers: {count / (time.perf_counter() - begin):6.1f} samples/s")
 
 

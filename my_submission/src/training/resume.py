@@ -23,8 +23,10 @@ import torch
 from my_submission.src import UserError
 from my_submission.src.atomic import replacing
 from my_submission.src.config import Config
+from my_submission.src.stem_table import some
+from my_submission.src.training.masked import table_path
 
-FORMAT = 1
+FORMAT = 2  # 1 had no count of what the mask left out
 KEPT = 2
 FREE = {  # keys that may change from one command to the next: they do not change what a step computes
     "training.activation_checkpointing",
@@ -63,8 +65,8 @@ def save_state(folder: str | Path, seed: int, state: dict[str, Any]) -> Path:
 
 
 def discard_states(folder: str | Path, seed: int) -> None:
-    """Forget a seed's run."""
-    for path in state_files(folder, seed):
+    """Forget a seed's run, and what it said of the data."""
+    for path in (*state_files(folder, seed), table_path(folder, seed)):
         path.unlink(missing_ok=True)
 
 
@@ -120,13 +122,18 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{key} was {saved.get(key)}, is {now.get(key)}" for key in {**saved, **now} if saved.get(key) != now.get(key)]
 
 
-def refuse_changes(saved: dict[str, Any], now: dict[str, Any], tracks: list[str], tracks_now: list[str]) -> None:
-    """Compare two recipes and two lists of tracks. Raises ResumeError with what is different."""
-    changes = differences(saved, now)
-    if tracks != tracks_now:
-        gone, new = sorted(set(tracks) - set(tracks_now)), sorted(set(tracks_now) - set(tracks))
-        found = [f"{word} {_some(names)}" for word, names in (("without", gone), ("with the new", new)) if names]
-        changes.append(f"the data was {len(tracks)} tracks, is {len(tracks_now)}, {' and '.join(found) or 'in another order'}")
+def refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Compare what two runs were begun with: `recipe`, `tracks`, `dropped` stems. Raises ResumeError with what is different."""
+    changes = differences(saved["recipe"], now["recipe"])
+    if saved["tracks"] != now["tracks"]:
+        gone, new = _gone_and_new(saved["tracks"], now["tracks"])
+        found = [f"{word} {some(names)}" for word, names in (("without", gone), ("with the new", new)) if names]
+        counts = f"{len(saved['tracks'])} tracks, is {len(now['tracks'])}"
+        changes.append(f"the data was {counts}, {' and '.join(found) or 'in another order'}")
+    elif saved["dropped"] != now["dropped"]:
+        gone, new = _gone_and_new(saved["dropped"], now["dropped"])
+        found = [f"{word} {some(names)}" for word, names in (("draws from", gone), ("leaves out", new)) if names]
+        changes.append(f"with another --keep, or none, it now {' and '.join(found)}")
     if changes:
         raise ResumeError(
             f"the saved run was begun with something else: {'; '.join(changes)}.\n"
@@ -134,6 +141,5 @@ def refuse_changes(saved: dict[str, Any], now: dict[str, Any], tracks: list[str]
         )
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _gone_and_new(saved: list[str], now: list[str]) -> tuple[list[str], list[str]]:
+    return sorted(set(saved) - set(now)), sorted(set(now) - set(saved))

@@ -7,16 +7,19 @@ run.go_on()             # to the end, or until SIGINT or SIGTERM; gives the exit
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from my_submission.src.checkpoint import save_checkpoint
-from my_submission.src.dataset import RandomMixes, Track, batches
+from my_submission.src.dataset import RandomMixes, Sample, Track, batches
+from my_submission.src.stem_table import shown
 from my_submission.src.training.interruption import Interruption
+from my_submission.src.training.masked import MaskTally, table_path
 from my_submission.src.training.progress import Progress
 from my_submission.src.training.resume import ResumeError, recipe, refuse_changes, save_state
-from my_submission.src.training.trainer import Trainer
+from my_submission.src.training.trainer import StepResult, Trainer
 
 if TYPE_CHECKING:
     from my_submission.src.training.validation import Validation
@@ -48,19 +51,21 @@ class Run:
         self.save_every, self.log_every, self.valid_every = save_every, log_every, valid_every
         self.config, self.world = trainer.config, trainer.world
         self.num_steps = self.config.training.num_steps
+        self.tally = MaskTally(tracks, self.config)
         self.validated = 0  # the step whose weights were validated last
         self.best: float | None = None  # mean SDR of the best validation, dB
         self.save_due = False
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a saved state. Raises ResumeError for one of another config, other data, or past the last step."""
-        refuse_changes(state["recipe"], recipe(self.config, self.trainer.precision), state["tracks"], self.track_list())
+        refuse_changes(state, self._begun_with())
         if state["step"] > self.num_steps:
             raise ResumeError(
                 f"{self.folder}: seed {self.seed} stands at step {state['step']} already, past the {self.num_steps} asked for; "
                 "ask for more, or begin anew with --restart"
             )
         self.trainer.load_state_dict(state)
+        self.tally.load_state_dict(state["masked"])
         self.validated, self.best = state["validated"], state["best"]
 
     def go_on(self) -> int:
@@ -81,7 +86,9 @@ class Run:
             self._validate_if_due(interruption, progress)  # where the run was interrupted in the middle of it
             stop = self.world.any(interruption.requested)
             while trainer.steps < self.num_steps and not stop:
-                result = trainer.step(next(data))
+                batch = next(data)
+                result = trainer.step(batch.sources)
+                self._count(batch, result)
                 if progress:
                     progress.step(result, trainer)
                 self._validate_if_due(interruption, progress)
@@ -94,10 +101,17 @@ class Run:
             return 0
         return interruption.status or 143  # where another rank had the signal: most likely SIGTERM
 
+    def _count(self, batch: Sample, result: StepResult) -> None:
+        if math.isfinite(result.loss):  # on every rank or on none; without a loss the mask says nothing
+            shares = self.world.gather((batch.tracks.tolist(), result.kept_items))
+            for drawn, kept in shares:  # in the order of the batch, so that the sums are the same for any number of ranks
+                self.tally.add(drawn, kept)
+
     def _leave(self) -> None:
         step, result = self.trainer.steps, checkpoint_path(self.folder, self.seed, self.num_steps)
         if step == self.num_steps:
             save_checkpoint(self.trainer.ema.state_dict(), result)
+            self.tally.write(table_path(self.folder, self.seed))
             print(f"finished: {result}", flush=True)
         else:
             print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
@@ -114,19 +128,25 @@ class Run:
             self.save_due = False
             if self.world.leads:
                 save_state(self.folder, self.seed, self._state())
+                self.tally.write(table_path(self.folder, self.seed))
 
     def _state(self) -> dict[str, Any]:
         return {
             **self.trainer.state_dict(),
-            "recipe": recipe(self.config, self.trainer.precision),
-            "tracks": self.track_list(),
+            **self._begun_with(),
+            "masked": self.tally.state_dict(),
             "validated": self.validated,
             "best": self.best,
         }
 
-    def track_list(self) -> list[str]:
-        """What tells one data set from another, wherever it lies: names and lengths, in order."""
-        return [f"{track.name} ({track.frames} samples)" for track in self.tracks]
+    def _begun_with(self) -> dict[str, Any]:
+        """What must not change while a run goes on."""
+        return {"recipe": recipe(self.config, self.trainer.precision), **self.data()}
+
+    def data(self) -> dict[str, list[str]]:
+        """What tells one data set from another, wherever it lies: names and lengths in order, and the stems not drawn from."""
+        dropped = [shown(track.name, name) for track in self.tracks for name in sorted(track.dropped)]
+        return {"tracks": [f"{track.name} ({track.frames} samples)" for track in self.tracks], "dropped": dropped}
 
     def _validate_if_due(self, interruption: Interruption, progress: Progress | None) -> None:
         step = self.trainer.steps

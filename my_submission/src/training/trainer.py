@@ -39,6 +39,7 @@ class StepResult:
     kept: list[float]  # share of the errors that the mask kept, per source
     gradient_norm: float  # before clipping; NaN where there was no gradient
     skipped: bool  # the weights were left as they were
+    kept_items: list[list[float]]  # the same of each item of this rank's share, [b][S]
 
 
 class Trainer:
@@ -100,8 +101,11 @@ class Trainer:
         target = sources if self.target is None else sources[:, self.target]
         with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
             estimate = self.forward(mixture)  # the shape of target
-        loss, kept = masked_loss_and_kept(estimate, target, training.q, training.coarse_loss_clip)
-        value, *shares = self.world.mean(torch.cat([loss.detach()[None], kept])).tolist()
+        loss, kept = masked_loss_and_kept(estimate, target, training.q, training.coarse_loss_clip)  # a scalar, [b, S]
+        shares = kept.sum(dim=0) * (self.world.size / training.batch_size)  # [S]; the mean over the ranks is the batch's
+        means = self.world.mean(torch.cat([loss.detach()[None], shares]))
+        results = torch.cat([means, kept.flatten()]).cpu()  # at once: a GPU is waited for here
+        value, (shares, *items) = results[0].item(), results[1:].view(-1, kept.shape[1]).tolist()
 
         norm, finite = math.nan, math.isfinite(value)  # the same on every rank: a NaN anywhere is a NaN everywhere
         if finite:
@@ -126,7 +130,7 @@ class Trainer:
                 f"{self.precision} cannot hold it. Begin anew (--restart) with a smaller training.lr, a training.grad_clip "
                 "or --precision fp32"
             )
-        return StepResult(value, shares, norm, not math.isfinite(norm))
+        return StepResult(value, shares, norm, not math.isfinite(norm), items)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on."""
