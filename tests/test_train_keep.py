@@ -20,6 +20,7 @@ from my_submission.src.loss import quantile, squared_errors
 from my_submission.src.training.distributed import World
 from my_submission.src.training.kept import KeepError, keep_stems, kept_counts
 from my_submission.src.training.masked import MaskTally, table_path
+from my_submission.src.training.resume import discard_states
 from my_submission.src.training.run import Run
 from my_submission.src.training.trainer import Trainer
 
@@ -240,8 +241,10 @@ def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, con
     table_path(tmp_path / "run", 0).unlink()
     assert command("--num_steps", 10)[0] == 0  # nothing to do, but to write what came of it
     assert [float(row["masked"]) for row in stem_table.read(table_path(tmp_path / "run", 0), ["masked"])] == shares
-    assert command("--num_steps", 1, "--save_every", 5, "--restart")[0] == 0
+    assert command("--num_steps", 1, "--restart")[0] == 0
     assert sum(int(row["chunks"]) for row in stem_table.read(table_path(tmp_path / "run", 0), ["chunks"])) == 6 * 4
+    discard_states(tmp_path / "run", 0)  # as --restart does; until the first save there is no table then
+    assert not table_path(tmp_path / "run", 0).exists()
 
 
 def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
