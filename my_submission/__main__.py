@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a network on a folder of tracks",
     "install": "put the published checkpoints in place",
     "synth": "make songs of one's own, for tests and demos",
+    "audit": "find stems that are not what their names say",
     "corrupt": "put faults into songs on purpose, and name them",
     "preflight": "check everything that a submission needs",
 }
