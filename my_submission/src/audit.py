@@ -81,8 +81,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
         measured = measure_all(separator, stems, journal, options.seconds, failed)
     scored, usual = score(measured, separator.sources)
     rows = [_row(stem) for stem in scored]
-    _tell_usual(usual, scored)
-    _tell(rows, silent="silent throughout, no score")
+    _tell(rows, silent="silent throughout, no score", usual=_usual_lines(usual, scored))
     rows = _write_table(options.out, rows, marks)
     if options.report:
         facts = {"the table": options.out, **settings}
@@ -211,8 +210,8 @@ def _row(scored: Scored) -> dict[str, object]:
     }
 
 
-def _tell(rows: Sequence[Mapping[str, Any]], silent: str) -> None:
-    """The worst, those that have no score because they are `silent`, and the totals."""
+def _tell(rows: Sequence[Mapping[str, Any]], silent: str, usual: Sequence[str] = ()) -> None:
+    """The worst, those that have no score because they are `silent`, what is `usual`, and the total."""
     suspects = [row for row in rows if row["score"] is not None]
     if suspects:
         print(f"the worst {min(PRINTED, len(suspects))} of {len(suspects)} stems, and their scores:")
@@ -221,6 +220,8 @@ def _tell(rows: Sequence[Mapping[str, Any]], silent: str) -> None:
     without = [stem_table.shown(row["track"], row["instrument"]) for row in rows if row["score"] is None]
     if without:
         print(f"{silent}: {stem_table.some(without)}")
+    for line in usual:
+        print(line)
     below = sum(row["score"] < DEFAULT_THRESHOLD for row in suspects)
     print(f"{below} of {len(suspects)} stems are below {DEFAULT_THRESHOLD:g}, and best left out")
 
@@ -242,11 +243,11 @@ def _line(row: Mapping[str, Any]) -> str:
     return line + (f", seems to contain {row['contains']}" if row["contains"] else "")
 
 
-def _tell_usual(usual: Mapping[str, Usual], scored: Sequence[Scored]) -> None:
-    """What the scores are measured from."""
+def _usual_lines(usual: Mapping[str, Usual], scored: Sequence[Scored]) -> list[str]:
+    """What the scores are measured from, by instrument."""
+    lines = []
     for name, found in usual.items():
-        below = f"{count_below(scored, name)} of {found.stems} stems are below {DEFAULT_THRESHOLD:g}"
-        if found.is_known:
-            print(f"{name}: own share usually {found.centre:.1f} dB, spread {found.spread:.1f} dB; {below}")
-        else:
-            print(f"{name}: too few stems to say what is usual, scored by themselves; {below}")
+        known = f"own share usually {found.centre:.1f} dB, spread {found.spread:.1f} dB"
+        how = known if found.is_known else "too few stems to say what is usual, scored by themselves"
+        lines.append(f"{name}: {how}; {count_below(scored, name)} of {found.stems} stems are below {DEFAULT_THRESHOLD:g}")
+    return lines

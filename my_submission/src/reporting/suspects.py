@@ -21,6 +21,7 @@ HOW = (
     "save the table: your marks override the scores."
 )
 MARKS = {"yes": "keep", "no": "drop", "": "undecided"}  # values of the table's column -> words
+WORDS = ("seems to contain", "mark")  # columns of a table that hold no figures
 TALLEST = 10.0  # score of the tallest bar
 
 
@@ -102,10 +103,11 @@ def _lists(suspects: Sequence[Suspect], groups: Sequence[Group]) -> str:
     rows = "".join(
         f'<tr><th scope="row"><a href="#track-{number}">{text(suspect.name)}</a></th><td>{decibels(suspect.score, 2)}</td>'
         f"<td>{decibels(suspect.self_sdr, 1)}</td><td>{decibels(suspect.margin, 1)}</td><td>{_stretch(suspect)}</td>"
-        f'<td>{text(suspect.contains)}</td><td class="marked" data-of="{number}">{MARKS[suspect.mark]}</td></tr>'
+        f'<td class="words">{text(suspect.contains)}</td>'
+        f'<td class="words marked" data-of="{number}">{MARKS[suspect.mark]}</td></tr>'
         for number, suspect in enumerate(suspects, 1)
     )
-    heads = ("stem", "score", "self-SDR, dB", "margin, dB", "worst at", "seems to contain", "mark")
+    heads = ("stem", "score", "self-SDR, dB", "margin, dB", "worst at", *WORDS)
     caption = (
         "self-SDR: how well the stem comes back as itself. margin: by how much that is louder than the loudest other output. "
         "Both are low for clean stems, too, where an instrument is hard to tell by itself."
@@ -128,7 +130,7 @@ def _lists(suspects: Sequence[Suspect], groups: Sequence[Group]) -> str:
 
 def _table(heads: Sequence[str], rows: str, caption: str) -> str:
     """A table that scrolls where it is too wide; rows are markup."""
-    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    columns = "".join(f'<th scope="col"{" class=words" if head in WORDS else ""}>{head}</th>' for head in heads)
     return (
         f'<div class="wide list" role="region" aria-label="Table by {heads[0]}" tabindex="0"><table>'
         f"<caption>{caption}</caption>"
@@ -167,7 +169,7 @@ def _suspect(number: int, suspect: Suspect) -> str:
 <summary><h3>{name}</h3><span class="length">{clock(suspect.seconds)}</span><span class="marked" data-of="{number}">\
 {MARKS[suspect.mark]}</span><span class="score">score {decibels(suspect.score, 2)}</span></summary>
 <div class="about"><p>{contains}worst at {_stretch(suspect)}; comes back as itself at {decibels(suspect.self_sdr, 1)} dB, \
-{decibels(suspect.margin, 1)} dB over the loudest other</p>
+{decibels(abs(suspect.margin), 1)} dB {"over" if suspect.margin >= 0 else "below"} the loudest other</p>
 <fieldset class="mark" data-of="{number}"><legend>Mark {name}</legend>{choices}</fieldset></div>
 {players}
 </details>"""
