@@ -238,7 +238,7 @@ def _write_table(out: Path, rows: Sequence[Mapping[str, Any]], marks: Marks) -> 
 def _line(row: Mapping[str, Any]) -> str:
     """One suspect."""
     line = f"{stem_table.shown(row['track'], row['instrument'])}: {row['score']:.2f}"
-    if row["from_s"] is not None:
+    if row["from_s"] is not None and row["score"] < DEFAULT_THRESHOLD:
         line += f", worst at {row['from_s']:.0f} to {row['to_s']:.0f} s of {row['seconds']:.0f}"
     return line + (f", seems to contain {row['contains']}" if row["contains"] else "")
 
