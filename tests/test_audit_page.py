@@ -13,8 +13,10 @@ import pytest
 import soundfile
 from test_report import Page
 
-from my_submission.src import UserError, audit, report, separator, stem_table
+from my_submission.src import audit, report, separator, stem_table
+from my_submission.src.audio import AudioError
 from my_submission.src.auditing import COLUMNS
+from my_submission.src.auditing import page as page_module
 from my_submission.src.auditing.page import cut_table
 from my_submission.src.reporting.players import text
 from tests.auditing import BandModel, make_data
@@ -121,15 +123,15 @@ def test_marks_and_failures_are_on_the_page(audited: Callable[..., Path], monkey
     unmarked = table.read_bytes()
     rows = stem_table.read(table, COLUMNS)
     stem_table.write(table, COLUMNS, [{**row, "keep": "yes" if row is rows[1] else ""} for row in rows])
-    made = BandModel.separate
-    broken = f"{rows[0]['instrument']}.wav"
+    made = page_module.write_lanes
 
-    def fail(self: BandModel, source: object, **options: object) -> Iterator[object]:
-        if source.name.endswith(broken):
-            raise UserError(f"{source.name}: <gone>")
-        return made(self, source, **options)
+    def fail(groups: list[dict], *where: object) -> list[object]:
+        lanes = made(groups, *where)
+        if ("stem", rows[0]["instrument"]) in groups[0]:
+            raise AudioError("bass.wav: <gone>")
+        return lanes
 
-    monkeypatch.setattr(BandModel, "separate", fail)
+    monkeypatch.setattr(page_module, "write_lanes", fail)
     shown = Page(audited("second.html", "--suspects", 3))
     assert shown.heads == SUSPECTS[1:]
     assert "bass.wav: <gone>" in shown.text
