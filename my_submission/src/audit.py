@@ -13,8 +13,8 @@ margin_db: how well the stem comes back as itself, and how far that is over the 
 is worst; contains: what else it seems to hold; keep: yes or no where a person said so, which overrides the score. On the page
 of --report the worst can be heard, marked, and the table with the marks saved. Then: train.py --keep audit.csv
 
-The same command again goes on where it was interrupted, and separates nothing twice (audit.jsonl, beside the table, knows);
-marks in the former table are kept. Exit status: 0, 1 where a stem failed, 2 for a mistake in what was asked for.
+The same command again goes on where it was interrupted, and measures no stem twice (audit.jsonl, beside the table, has what
+was measured); marks in the former table are kept. Exit status: 0, 1 where a stem failed, 2 for a mistake in what was asked for.
 """
 
 from __future__ import annotations
