@@ -16,6 +16,7 @@ from conftest import GOLDEN, ROOT
 
 from my_submission.src import cli, separate
 from my_submission.src.audio import AudioError
+from my_submission.src.separator import Demo
 
 MODEL = GOLDEN / "separation_A"
 STEMS = ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]
@@ -33,6 +34,31 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     status = cli.run(separate.main, [*map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+def test_fast_is_one_seed_and_overlap_2_unless_told_otherwise() -> None:
+    parser = cli.Parser()
+    cli.add_ensemble_options(parser)
+
+    def chosen(*words: str) -> tuple[object, object]:
+        options = cli.ensemble_options(parser.parse_args(words))
+        return options["seeds"], options["overlap"]
+
+    assert chosen() == (None, None)
+    assert chosen("--fast") == ([0], 2)
+    assert chosen("--fast", "--seeds", "1,2") == ([1, 2], 2)
+    assert chosen("--fast", "--overlap", "4") == ([0], 4)
+
+
+def test_the_demo_says_what_it_is(
+    make_song: Song, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Demo, "default_folder", small_model)
+    status, printed, _ = run(capsys, make_song(tmp_path / "song.wav"), "--model", "demo", "--out", tmp_path / "out", "--fast")
+    assert status == 0
+    assert "note: the demo has learned from synthetic songs only" in printed
+    assert "python -m my_submission install mdx_AB.zip" in printed
+    assert "model demo: seeds 0 on cpu in fp32, overlap 2 ->" in printed
 
 
 def test_good_songs_are_done_and_bad_ones_named(make_song: Song, run_python: Callable[..., object], tmp_path: Path) -> None:

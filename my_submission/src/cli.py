@@ -48,6 +48,7 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     """The options that say how an ensemble separates; `ensemble_options` hands them to open_model."""
     parser.add_argument("--overlap", type=positive, metavar="N", help="chunks that cover each sample (default: the model's)")
     parser.add_argument("--seeds", type=seed_list, metavar="0,1,2", help="members of the ensemble (default: all)")
+    parser.add_argument("--fast", action="store_true", help="seed 0 and overlap 2, where --seeds and --overlap do not say")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="chunks at a time (default: the model's)")
     parser.add_argument(
         "--precision",
@@ -60,7 +61,10 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
 
 def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Keyword arguments of a Separator, from what `add_ensemble_options` parsed."""
-    return {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
+    options = {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
+    if arguments.fast:
+        options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
+    return options
 
 
 @contextlib.contextmanager
