@@ -1,0 +1,78 @@
+"""The demo's scores on songs that nothing was trained on: global SDR in dB, of the ensemble, its seeds and the mixture.
+
+    python tests/benchmarks/demo.py                      # twenty songs of 20 s
+    python tests/benchmarks/demo.py --songs 3 --overlap 8
+
+The songs and stems stay in --folder. The same command again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import evaluate_locally  # noqa: E402
+from my_submission.aicrowd_wrapper import AIcrowdWrapper  # noqa: E402
+from my_submission.src import cli  # noqa: E402
+from my_submission.src.journal import Journal  # noqa: E402
+from my_submission.src.scores import INSTRUMENTS, Result, score_files  # noqa: E402
+from my_submission.src.separator import open_model  # noqa: E402
+from my_submission.src.synth import write_song  # noqa: E402
+
+SECONDS = 20.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the songs, separate them, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=int, default=20)
+    parser.add_argument("--model", default="demo", help="or a folder with another ensemble")
+    parser.add_argument("--folder", type=Path, default=ROOT / "evaluator_outputs" / "demo_benchmark")
+    cli.add_ensemble_options(parser)
+    options = parser.parse_args(argv)
+    songs, out = options.folder / "songs", options.folder / "predictions"
+    out.mkdir(parents=True, exist_ok=True)
+    tracks = [f"song_{seed}" for seed in range(1_000_000, 1_000_000 + options.songs)]
+    for track in tracks:
+        write_song(songs / track, int(track.removeprefix("song_")), SECONDS)
+    model = open_model(options.model, **cli.ensemble_options(options))
+    members = {f"seed {seed}": member for seed, member in model.members().items()}
+    with Journal(out / evaluate_locally.JOURNAL, evaluate_locally.settings_of_run(songs, model)) as journal:
+        results, failed = evaluate_locally.evaluate(AIcrowdWrapper(songs, out, model=model), tracks, journal, members)
+    print_table(results, songs)
+    return 1 if failed else 0
+
+
+def print_table(results: Sequence[Result], songs: Path) -> None:
+    """A line per song, and their mean."""
+    rows = [
+        {
+            **result.sdr,
+            "mean": result.mean_sdr,
+            **{name: mean(sdr.values()) for name, sdr in result.members.items()},
+            "mixture": mean(
+                score_files(songs / result.track / f"{name}.wav", songs / result.track / "mixture.wav") for name in INSTRUMENTS
+            ),
+            "real time": result.real_time_factor,
+        }
+        for result in results
+    ]
+    rows.append({name: mean(row[name] for row in rows) for name in rows[0]})
+    print(f"\n| song | {' | '.join(rows[0])} |\n|---{'|---' * len(rows[0])}|")
+    for name, row in zip([*(result.track for result in results), "mean"], rows, strict=True):
+        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in row.values())} |")
+
+
+def mean(values: object) -> float:
+    """The mean of what there is."""
+    values = list(values)
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

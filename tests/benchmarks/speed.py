@@ -1,0 +1,258 @@
+"""Speed against the published procedure (published.py), side by side in one process: separation, and the training step.
+
+    python tests/benchmarks/speed.py                                 # a GPU at the published size; a CPU at both, briefly
+    python tests/benchmarks/speed.py --size small --seconds 60 --rounds 5 --json speed.json
+    python tests/benchmarks/speed.py --growth                        # how the cost grows: minutes, seeds, overlap
+
+Every figure is the median of rounds in which both take turns. Ratios say how many times faster this package is; the share is
+of the machine's rate in large matrix products, measured in the same run. Weights and audio are random: no digit of either
+makes a difference to the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import published  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from my_submission.src import cli  # noqa: E402
+from my_submission.src.allocator import keep_freed_memory  # noqa: E402
+from my_submission.src.audio import AudioArray  # noqa: E402
+from my_submission.src.checkpoint import save_checkpoint  # noqa: E402
+from my_submission.src.config import Config, load_config  # noqa: E402
+from my_submission.src.device import pick_device  # noqa: E402
+from my_submission.src.model import TFCTDFNet  # noqa: E402
+from my_submission.src.separator import Separator  # noqa: E402
+from my_submission.src.training.trainer import Trainer  # noqa: E402
+
+FOLDERS = {"published": "modelA", "small": "demo"}
+CONFIGS = {size: ROOT / "my_submission" / "ckpts" / folder / "config.yaml" for size, folder in FOLDERS.items()}
+
+
+@dataclasses.dataclass
+class Case:
+    """One thing that is done both ways."""
+
+    what: str
+    size: str
+    precision: str
+    seconds: float  # of audio that is worked on
+    operations: float  # multiplications and additions that the network needs for it
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+    agree: Callable[[Any, Any], float | None] = lambda *_: None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=tuple(CONFIGS), help="default: published on a GPU, both on a CPU")
+    parser.add_argument("--what", nargs="+", default=["separation", "training"], choices=("separation", "training"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", nargs="+", help="default: fp32 bf16, on a GPU fp16 bf16")
+    parser.add_argument("--seconds", type=float, help="of audio (default: two chunks)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--overlap", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(argv)
+    device = pick_device(options.device)
+    cuda = device.type == "cuda"
+    sizes = options.size or (["published"] if cuda else ["small", "published"])
+    precisions = options.precision or (["fp16", "bf16"] if cuda else ["fp32", "bf16"])
+    rates = {precision: matmul_rate(device, precision) for precision in precisions}
+    name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}; " + ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in rates.items()))
+    rows = []
+    for size in sizes:
+        for precision in precisions:
+            for case in cases(size, precision, device, options):
+                rows.append(measure(case, device, options.rounds, rates[precision]))
+                print_row(rows[-1], first=len(rows) == 1)
+    if options.json:
+        options.json.write_text(json.dumps({"device": name, "matmul": rates, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+def cases(size: str, precision: str, device: torch.device, options: argparse.Namespace) -> Iterator[Case]:
+    """What is to be measured at one size and precision."""
+    config = load_config(CONFIGS[size])
+    torch.manual_seed(0)
+    if "separation" in options.what:
+        with tempfile.TemporaryDirectory() as folder:
+            yield separation(Path(folder), config, size, precision, device, options)
+    if "training" in options.what:
+        yield training(config, size, precision, device)
+
+
+def separation(
+    folder: Path, config: Config, size: str, precision: str, device: torch.device, options: argparse.Namespace
+) -> Case:
+    """An ensemble with random weights on noise."""
+    separator = ensemble(folder, config, options.seeds, device=str(device), precision=precision, overlap=options.overlap)
+    networks = published.networks_like(separator.networks, config, device)
+    samples = round((options.seconds or 2 * config.chunk / config.audio.sample_rate) * config.audio.sample_rate)
+    mixture = 0.1 * torch.randn(2, samples)
+    source = AudioArray(mixture.T.numpy(), config.audio.sample_rate)
+    chunks = -(-samples // (config.chunk // options.overlap)) + options.overlap - 1
+    return Case(
+        f"separation, {options.seeds} seeds, overlap {options.overlap}",
+        size,
+        precision,
+        samples / config.audio.sample_rate,
+        operations(config, config.inference.dim_t) * chunks * options.seeds,
+        ours=lambda: separator.separate_array(source),
+        theirs=lambda: published.separate(networks, mixture, config, options.overlap, precision).cpu().numpy().swapaxes(1, 2),
+        agree=lambda ours, theirs: agreement(torch.from_numpy(ours), torch.from_numpy(theirs)),
+    )
+
+
+def ensemble(folder: Path, config: Config, seeds: int, **options: Any) -> Separator:
+    """A separator of networks with random weights."""
+    import yaml
+
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.as_dict()))
+    for seed in range(seeds):
+        save_checkpoint(TFCTDFNet(config).state_dict(), folder / f"step1_seed{seed}.ckpt")
+    return Separator(folder, **options)
+
+
+def training(config: Config, size: str, precision: str, device: torch.device) -> Case:
+    """Steps on one batch of noise; the loss of both after the same number of steps tells whether they do the same."""
+    if device.type == "cpu" and size == "published":  # a batch of 6 would take minutes and 60 GB
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, batch_size=2, q=1.0))
+    trainer = Trainer(config, seed=0, device=device, precision=precision)
+    other = published.Training(trainer.network, config, device, precision)
+    batch = config.training.batch_size
+    sources = 0.1 * torch.randn(batch, len(config.sources), config.audio.num_channels, config.audio.chunk_size)
+    return Case(
+        f"training step, batch {batch}",
+        size,
+        precision,
+        batch * config.audio.chunk_size / config.audio.sample_rate,
+        3 * operations(config, config.audio.dim_t) * batch,
+        ours=lambda: trainer.step(sources).loss,
+        theirs=lambda: other.step(sources),
+    )
+
+
+def operations(config: Config, frames: int) -> float:
+    """Floating-point operations of the network, without the STFT pair, for one chunk."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        TFCTDFNet(config).separate_spec(torch.empty(1, 2 * config.audio.num_channels, config.audio.dim_f, frames))
+    return counter.get_total_flops()
+
+
+def measure(case: Case, device: torch.device, rounds: int, rate: float) -> dict[str, Any]:
+    """Both ways in turn, after a first time that does not count."""
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    peaks: dict[str, tuple[float, float]] = {}
+    results: dict[str, Any] = {}
+    for _ in range(rounds + 1):
+        for whose, work in (("ours", case.ours), ("theirs", case.theirs)):
+            keep_freed_memory(False)
+            if whose == "ours":
+                keep_freed_memory()
+            with peak_memory(device) as peak:
+                begin = time.perf_counter()
+                results[whose] = work()
+                taken = time.perf_counter() - begin
+            peaks[whose] = peak()
+            times[whose].append(taken)
+    first, _ = (times[whose].pop(0) for whose in times)
+    ours, theirs = (statistics.median(times[whose]) for whose in ("ours", "theirs"))
+    return {
+        "what": case.what,
+        "size": case.size,
+        "precision": case.precision,
+        "audio_seconds": case.seconds,
+        "published_s_per_s": theirs / case.seconds,
+        "ours_s_per_s": ours / case.seconds,
+        "ratio": statistics.median(b / a for a, b in zip(times["ours"], times["theirs"], strict=True)),
+        "first_time_s": first,
+        "agreement_db": case.agree(results["ours"], results["theirs"]),
+        "share_of_matmul": case.operations / ours / rate,
+        **{f"{whose}_host_gb": peaks[key][0] / 1e9 for whose, key in (("ours", "ours"), ("published", "theirs"))},
+        **{f"{whose}_device_gb": peaks[key][1] / 1e9 for whose, key in (("ours", "ours"), ("published", "theirs"))},
+    }
+
+
+def print_row(row: dict[str, Any], first: bool) -> None:
+    """A line of a Markdown table."""
+    if first:
+        print("\n| what | size | precision | published | ours | faster | agreement | of matmul | memory, published | ours |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
+    agreement = "" if row["agreement_db"] is None else f"{row['agreement_db']:.0f} dB"
+    memory = ("published_device_gb", "ours_device_gb") if row["ours_device_gb"] else ("published_host_gb", "ours_host_gb")
+    print(
+        f"| {row['what']} | {row['size']} | {row['precision']} | {row['published_s_per_s']:.3f} s/s | "
+        f"{row['ours_s_per_s']:.3f} s/s | {row['ratio']:.2f} x | {agreement} | {100 * row['share_of_matmul']:.0f} % | "
+        f"{row[memory[0]]:.2f} GB | {row[memory[1]]:.2f} GB |",
+        flush=True,
+    )
+
+
+def agreement(estimate: Tensor, reference: Tensor) -> float:
+    """How far the difference lies below the reference, dB."""
+    difference = (estimate.double() - reference.double()).square().sum()
+    return float(10 * torch.log10(reference.double().square().sum() / difference.clamp(min=1e-30)))
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """Floating-point operations per second in a product of two large square matrices."""
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device).to(kind) for _ in range(2))
+    seconds = []
+    for _ in range(7):
+        synchronize(device)
+        begin = time.perf_counter()
+        a @ b
+        synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * n**3 / min(seconds)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Gives a function: by how much host memory grew inside at most, and the peak of the device's, bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    before = status("VmRSS")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    peak: list[tuple[float, float]] = []
+    yield lambda: peak[0]
+    synchronize(device)
+    peak.append((status("VmHWM") - before, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0))
+
+
+def status(name: str) -> float:
+    """A size of this process, bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * float(line.split()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,294 @@
+"""Does leaving out the worst of the loss help, and does auditing the data? The whole study, on songs made for it.
+
+    python tests/benchmarks/study.py --folder study                  # two hours on two cores
+    python tests/benchmarks/study.py --folder study --scale large --device cuda
+
+Networks are trained on clean songs, on songs with label noise and on songs with bleeding, plainly and with the masks, and on
+what an audit leaves of the noisy songs; three seeds each. Each is scored on clean songs that no network has seen. The quantile
+of each mask is chosen on others. The same command goes on where it was interrupted. It ends with table.md, figure.svg and
+results.json in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import study_report
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from my_submission.src import cli  # noqa: E402
+
+SEEDS = (0, 1, 2)
+NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # of the stems; dB
+COARSE_Q, FINE_Q = (0.4, 0.6, 0.8), (0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is. Seeds of songs: training from 0, choosing q from 500,000, scoring from 1,100,000 on."""
+
+    songs: int  # to train on
+    seconds: float  # of each song
+    choosing: int  # songs to choose q on
+    scoring: int  # songs to score on
+    steps: int
+    config: dict[str, dict[str, Any]]
+
+
+CONFIG = {
+    "audio": {
+        "sample_rate": 44100, "num_channels": 2, "n_fft": 4096, "hop_length": 2048, "dim_f": 1024, "dim_t": 32,
+        "chunk_size": 2048 * 31, "min_mean_abs": 0.001,
+    },
+    "model": {
+        "num_channels": 32, "growth": 16, "num_scales": 3, "scale": [2, 2], "num_blocks_per_scale": 1,
+        "bottleneck_factor": 4, "num_subbands": 16, "norm": "InstanceNorm", "act": "relu",
+    },
+    "training": {
+        "instruments": ["vocals", "drums", "bass", "other"], "target_instrument": None, "batch_size": 6, "num_steps": 1,
+        "lr": 0.002, "lr_schedule": "cosine", "warmup_steps": 50, "ema_momentum": 0.99, "grad_clip": None,
+        "coarse_loss_clip": False, "q": 1.0, "gain_db": [-6, 6], "same_song": 0.0,
+    },
+    "inference": {"dim_t": 128, "num_overlap": 2, "batch_size": 1},
+}  # fmt: skip
+SCALES = {
+    "tiny": Scale(4, 4, 1, 1, 4, CONFIG),  # to see that it runs
+    "small": Scale(160, 20, 6, 16, 1600, CONFIG),
+    "large": Scale(
+        600, 30, 10, 30, 20000, CONFIG | {"model": CONFIG["model"] | {"num_channels": 64, "growth": 32, "num_subbands": 8}}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is trained on, and how."""
+
+    name: str
+    data: str  # clean, noise, bleeding
+    mask: str = "plain"  # coarse, fine
+    keep: bool = False  # only what the audit passes
+
+    def grid(self) -> tuple[float, ...]:
+        """The quantiles that there is a choice of."""
+        return {"plain": (1.0,), "coarse": COARSE_Q, "fine": FINE_Q}[self.mask]
+
+
+CONDITIONS = (
+    Condition("clean", "clean"),
+    Condition("noise, plain", "noise"),
+    Condition("noise, coarse mask", "noise", "coarse"),
+    Condition("noise, audited", "noise", keep=True),
+    Condition("bleeding, plain", "bleeding"),
+    Condition("bleeding, fine mask", "bleeding", "fine"),
+    Condition("bleeding, coarse mask", "bleeding", "coarse"),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what has not been run, and write down what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "study")
+    parser.add_argument("--scale", choices=tuple(SCALES), default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
+    parser.add_argument("--score", nargs=4, metavar=("RUN", "SEED", "SONGS", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.score:
+        run, seed, songs, out = options.score
+        score(Path(run), int(seed), Path(songs), Path(out), options.device, options.precision)
+        return 0
+    study = Study(options.folder.resolve(), SCALES[options.scale], options.device, options.precision, options.jobs)
+    study.make_data()
+    chosen = {condition: study.choose_q(condition) for condition in CONDITIONS if not condition.keep}
+    study.train([(condition, q, seed) for condition, (q, _) in chosen.items() for seed in SEEDS])
+    masked = next(condition for condition in CONDITIONS if (condition.data, condition.mask) == ("noise", "coarse"))
+    study.audit("noise", study.run_folder(masked, chosen[masked][0]))
+    fine = next(condition for condition in CONDITIONS if condition.mask == "fine")
+    study.audit("some_bleeding", study.run_folder(fine, chosen[fine][0]))
+    audited = next(condition for condition in CONDITIONS if condition.keep)
+    chosen[audited] = (1.0, {})
+    study.train([(audited, 1.0, seed) for seed in SEEDS])
+    scores = {
+        condition.name: [study.scores(study.run_folder(condition, q), seed, "scoring") for seed in SEEDS]
+        for condition, (q, _) in ((condition, chosen[condition]) for condition in CONDITIONS)
+    }
+    curves = {condition.name: curve for condition, (_, curve) in chosen.items() if len(curve) > 1}
+    study_report.write(options.folder, scores, curves, study.audits(), study.facts())
+    return 0
+
+
+class Study:
+    """A folder in which everything lies, and the commands of the package that fill it."""
+
+    def __init__(self, folder: Path, scale: Scale, device: str, precision: str, jobs: int) -> None:
+        self.folder, self.scale, self.device, self.precision = folder, scale, device, precision
+        self.pool = ThreadPoolExecutor(jobs)
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+
+    def run(self, *arguments: object) -> None:
+        """A command of the package; what it prints goes to a log."""
+        words = [str(word) for word in arguments]
+        with (self.folder / "log").open("a") as log:
+            log.write(f"$ {' '.join(words)}\n")
+            log.flush()
+            done = subprocess.run([sys.executable, *words], cwd=ROOT, env=self.environment, stdout=log, stderr=log, check=False)
+        if done.returncode:
+            raise SystemExit(f"failed with status {done.returncode}: {' '.join(words)}; see {self.folder / 'log'}")
+
+    def command(self, *arguments: object) -> None:
+        """`python -m my_submission ...`."""
+        self.run("-m", "my_submission", *arguments)
+
+    def make_data(self) -> None:
+        """Songs, clean and corrupted. Half of `some_bleeding` is clean, so that an audit has something to tell apart."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        print("songs ...", flush=True)
+        sets = {"clean": (self.scale.songs, 0), "choosing": (self.scale.choosing, 500_000)}
+        sets["scoring"] = (self.scale.scoring, 1_100_000)
+        for name, (count, seed) in sets.items():
+            self.command("synth", self.folder / name, "--songs", count, "--seconds", self.scale.seconds, "--seed", seed)
+        level = ("--level", *BLEEDING_LEVEL)
+        self.corrupt("labelnoise", "noise", "--rate", NOISE_RATE)
+        self.corrupt("bleeding", "bleeding", "--rate", 1, *level)
+        self.corrupt("bleeding", "some_bleeding", "--rate", 0.5, *level)
+
+    def corrupt(self, kind: str, out: str, *arguments: object) -> None:
+        """Unless that has been done."""
+        if not (self.folder / out / "truth.csv").exists():
+            self.command("corrupt", kind, self.folder / "clean", self.folder / out, "--seed", 0, *arguments)
+
+    def run_folder(self, condition: Condition, q: float) -> Path:
+        """Where the networks of a condition lie."""
+        return self.folder / "runs" / f"{condition.data}-{'audited' if condition.keep else condition.mask}-q{q:g}"
+
+    def choose_q(self, condition: Condition) -> tuple[float, dict[float, float]]:
+        """The quantile that seed 0 did best with on the songs for that, and what it did with each: dB."""
+        grid = condition.grid()
+        if len(grid) == 1:
+            return grid[0], {}
+        self.train([(condition, q, SEEDS[0]) for q in grid])
+        curve = {}
+        for q in grid:
+            songs = self.scores(self.run_folder(condition, q), SEEDS[0], "choosing")
+            curve[q] = study_report.mean(study_report.mean(sdr.values()) for sdr in songs.values())
+        best = max(curve, key=curve.__getitem__)
+        print(f"{condition.name}: q {best:g} of {', '.join(f'{q:g}: {db:.2f} dB' for q, db in curve.items())}", flush=True)
+        return best, curve
+
+    def train(self, runs: Sequence[tuple[Condition, float, int]]) -> None:
+        """Train what is not there yet, several at a time, and score it."""
+        list(self.pool.map(lambda run: self.train_one(*run), runs))
+
+    def train_one(self, condition: Condition, q: float, seed: int) -> None:
+        """One network."""
+        folder, steps = self.run_folder(condition, q), self.scale.steps
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / f"step{steps}_seed{seed}.ckpt").exists():
+            recipe = {"q": q, "coarse_loss_clip": condition.mask == "coarse", "num_steps": steps}
+            recipe["warmup_steps"] = min(steps // 4, self.scale.config["training"]["warmup_steps"])
+            config = self.scale.config | {"training": self.scale.config["training"] | recipe}
+            path = self.folder / f"{folder.name}.yaml"
+            path.write_text(yaml.safe_dump(config))
+            options = ["--device", self.device, "--precision", self.precision, "--num_workers", 0, "--save_every", 400]
+            if condition.keep:
+                options += ["--keep", self.folder / "audit_noise.csv"]
+            data = ["--data_path", self.folder / condition.data, "--model_path", folder, "--seed", seed]
+            self.command("train", "-c", path, *data, *options)
+        for songs in ("choosing", "scoring"):
+            out = folder / f"{songs}_seed{seed}.json"
+            if not out.exists():
+                self.run(
+                    __file__,
+                    "--device",
+                    self.device,
+                    "--precision",
+                    self.precision,
+                    "--score",
+                    folder,
+                    seed,
+                    self.folder / songs,
+                    out,
+                )
+        print(
+            f"{condition.name}, q {q:g}, seed {seed}: {study_report.song_mean(self.scores(folder, seed, 'scoring')):.2f} dB",
+            flush=True,
+        )
+
+    def scores(self, folder: Path, seed: int, songs: str) -> dict[str, dict[str, float]]:
+        """Song -> instrument -> dB."""
+        return json.loads((folder / f"{songs}_seed{seed}.json").read_text())
+
+    def audit(self, data: str, model: Path) -> None:
+        """Score a set's stems with the ensemble that was trained on it, or on its like; and by the masks alone."""
+        if not (self.folder / f"audit_{data}.csv").exists():
+            print(f"audit of {data} ...", flush=True)
+            options = ("--overlap", 1, "--device", self.device, "--precision", self.precision)
+            partial = self.folder / f"running_{data}.csv"
+            self.command("audit", "--data_path", self.folder / data, "--model", model, "--out", partial, *options)
+            partial.rename(self.folder / f"audit_{data}.csv")
+        if data == "noise":
+            tables = [model / f"masked_seed{seed}.csv" for seed in SEEDS]
+            self.command("audit", "--from-training", *tables, "--out", self.folder / "audit_from_training.csv")
+
+    def audits(self) -> dict[str, list[dict[str, str]]]:
+        """Rows of truth.csv with the score of an audit in each."""
+        pairs = {"noise": "noise", "from_training": "noise", "some_bleeding": "some_bleeding"}
+        return {
+            audit: list(_joined(self.folder / data / "truth.csv", self.folder / f"audit_{audit}.csv"))
+            for audit, data in pairs.items()
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What was run."""
+        scale = self.scale
+        return {
+            "songs": f"{scale.songs} of {scale.seconds:g} s", "steps": scale.steps, "batch": CONFIG["training"]["batch_size"],
+            "scored on": f"{scale.scoring} songs", "q chosen on": f"{scale.choosing} songs", "precision": self.precision,
+            "device": self.device, "config": scale.config,
+        }  # fmt: skip
+
+
+def _joined(truth: Path, audit: Path) -> Iterator[dict[str, str]]:
+    with audit.open(newline="", encoding="utf-8") as file:
+        scores = {(row["track"], row["instrument"]): row["score"] for row in csv.DictReader(file)}
+    with truth.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            yield row | {"score": scores.get((row["track"], row["instrument"]), "")}
+
+
+def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: str) -> None:
+    """Score one network on clean songs: global SDR in dB by song and instrument, as JSON."""
+    from my_submission.src import audio
+    from my_submission.src.atomic import replacing
+    from my_submission.src.metrics import global_sdr
+    from my_submission.src.separator import Separator
+
+    separator = Separator(run, seeds=[seed], device=device, precision=precision)
+    scores = {}
+    for folder in sorted(path for path in songs.iterdir() if path.is_dir()):
+        stems = separator.separate_array(audio.AudioFile(folder / "mixture.wav"))
+        truth = {name: audio.read(folder / f"{name}.wav")[0] for name in separator.sources}
+        scores[folder.name] = {
+            name: float(global_sdr(truth[name], stem)) for name, stem in zip(separator.sources, stems, strict=True)
+        }
+    with replacing(out) as partial:
+        partial.write_text(json.dumps(scores))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,76 @@
+"""The demo: one command without data or download, and scores that must not get worse."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import evaluate_locally
+from my_submission.src import cli
+from my_submission.src.separator import Demo, open_model
+
+MEMBERS = ("seed 0", "seed 1", "seed 2")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo puts its things, instead of the repository."""
+    monkeypatch.delenv("AICROWD_DATASET_DIR", raising=False)
+    monkeypatch.delenv("AICROWD_PUBLIC_SHARED_DIR", raising=False)
+    monkeypatch.setattr(evaluate_locally, "DEMO", tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+def test_two_songs_reach_the_floors(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(evaluate_locally, "DEMO_SONGS", range(1_000_000, 1_000_002))
+    assert evaluate_locally.main(["--demo", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "note: the demo has learned from synthetic songs only" in printed
+    assert f"report: {home / 'report.html'}" in printed
+    scores = {name: float(value) for name, value in re.findall(r"^(\w+): (-?\d+\.\d+)$", printed, re.MULTILINE)}
+    assert list(scores) == ["sdr_bass", "sdr_drums", "sdr_other", "sdr_vocals", "mean_sdr"]
+    assert scores["mean_sdr"] >= 8
+    assert min(scores.values()) >= 5
+    members = {name: float(value) for name, value in re.findall(r"^(seed \d) by itself: (\S+)$", printed, re.MULTILINE)}
+    assert tuple(members) == MEMBERS
+    assert max(members.values()) < scores["mean_sdr"]
+
+    page = (home / "report.html").read_text()
+    assert all(word in page for word in ("song_1000000", "song_1000001", *MEMBERS))
+    assert sorted(path.name for path in home.iterdir()) == ["predictions", "report.html", "report_audio", "songs"]
+    songs = sorted(path.name for path in (home / "predictions").iterdir() if path.is_dir())
+    assert songs == ["song_1000000", "song_1000001"]  # nothing is left of the members' stems
+
+
+def test_the_checkpoints_are_small() -> None:
+    demo = Demo(device="cpu")
+    assert list(demo.checkpoints) == [0, 1, 2]
+    assert all(path.stat().st_size < 4_000_000 for path in demo.checkpoints.values())
+    assert isinstance(open_model("demo", device="cpu", seeds=[1]), Demo)
+
+
+@pytest.mark.parametrize("options", [["--model", "A"], ["--data", "songs"]])
+def test_it_brings_its_model_and_its_songs(options: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        evaluate_locally.main(["--demo", *options])
+    assert leaving.value.code == 2
+    assert "--demo brings its model and its songs; to use one of them, leave it out" in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_a_dataset_of_the_environment_would_win(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AICROWD_DATASET_DIR", str(home.parent))
+    assert cli.run(evaluate_locally.main, ["--demo"]) == 2
+    assert f"error: --demo {home / 'songs'}: AICROWD_DATASET_DIR is set too, to {home.parent}, " in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_every_seed_wants_an_ensemble(tmp_path: Path, small_model: Path, make_song) -> None:
+    make_song(tmp_path / "data" / "song" / "mixture.wav")
+    options = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--model", small_model, "--seeds", "1", "--each-seed"]
+    with pytest.raises(evaluate_locally.EvaluationError, match="--each-seed: this model is no ensemble of several seeds"):
+        evaluate_locally.main([*map(str, options)])
