@@ -67,12 +67,18 @@ def dropped(tracks: Sequence[Track]) -> set[str]:
 
 def test_a_mark_decides_and_else_the_score(tmp_path: Path, data: Path, config: Config) -> None:
     tracks = find_tracks([data], config)
-    changes = {"track0_bass": "-1,yes", "track1_bass": "9,no", "track2_bass": "0,", "track0_drums": "-1e-9,"}
+    changes = {
+        "track0_bass": "-1,yes",
+        "track1_bass": "9,no",
+        "track2_bass": "0,",
+        "track0_drums": "-1e-9,",
+        "track0_other": ",",
+    }
     audit = write_audit(tmp_path / "audit.csv", **changes, track1_drums=", Yes", track2_drums="?,NO")
-    assert dropped(keep_stems(tracks, audit, config)) == {"track1/bass", "track0/drums", "track2/drums"}
+    assert dropped(keep_stems(tracks, audit, config)) == {"track1/bass", "track0/drums", "track2/drums", "track0/other"}
     kept = keep_stems(tracks, audit, config, threshold=-0.1)
-    assert dropped(kept) == {"track1/bass", "track2/drums"}
-    assert kept_counts(kept, INSTRUMENTS) == "10 of 12 stems (vocals 3, drums 2, bass 2, other 3)"
+    assert dropped(kept) == {"track1/bass", "track2/drums", "track0/other"}
+    assert kept_counts(kept, INSTRUMENTS) == "9 of 12 stems (vocals 3, drums 2, bass 2, other 2)"
     assert [track.stems for track in kept] == [track.stems for track in tracks]
 
 
@@ -101,7 +107,6 @@ def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(d
 REFUSED: dict[str, tuple[dict[str, str | None], str]] = {
     "mark": ({"track1_bass": "1,maybe"}, "keep of track1/bass is 'maybe', expected yes, no, or nothing to go by the score"),
     "score": ({"track1_bass": "0;5,"}, "score of track1/bass is '0;5', expected a number; or write yes or no under keep"),
-    "empty": ({"track1_bass": ","}, "score of track1/bass is '', expected a number; or write yes or no under keep"),
     "nan": ({"track1_bass": "nan,"}, "score of track1/bass is 'nan', expected a number; or write yes or no under keep"),
     "unnamed": (
         {"track0_bass": None, **dict.fromkeys([f"track1_{name}" for name in INSTRUMENTS])},

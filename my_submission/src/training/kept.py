@@ -2,8 +2,8 @@
 
     tracks = keep_stems(tracks, Path("audit.csv"), config)          # those that do not pass are in track.dropped
 
-A stem passes that is marked `yes`, or that is not marked and has a score of the threshold or more. It is stems that pass, not
-tracks: one with a wrong bass still gives its three others.
+A stem passes that is marked `yes`, or that is not marked and has a score of the threshold or more; one with neither does not.
+It is stems that pass, not tracks: one with a wrong bass still gives its three others.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _passes(row: dict[str, str], path: Path, threshold: float) -> bool:
     stem, mark = shown(row["track"], row["instrument"]), row["keep"].strip().lower()
     if mark not in ("", "yes", "no"):
         raise KeepError(f"{path}: keep of {stem} is {row['keep']!r}, expected yes, no, or nothing to go by the score")
-    if mark:
+    if mark or not row["score"].strip():  # without a score, as of a silent stem, nothing says that it is right
         return mark == "yes"
     try:
         score = float(row["score"])
