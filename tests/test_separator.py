@@ -259,6 +259,16 @@ def test_open_model_takes_a_letter_or_a_folder(tmp_path: Path, monkeypatch: pyte
         open_model("nowhere")
 
 
+def test_a_tapered_window_changes_only_what_chunks_share(small_model: Path) -> None:
+    config = small_model / "config.yaml"
+    song = AudioArray(np.random.default_rng(0).standard_normal((6000, 2)).astype(np.float32), 44100)
+    plain = {overlap: Separator(small_model, overlap=overlap, seeds=[0]).separate_array(song) for overlap in (1, 4)}
+    config.write_text(config.read_text().replace("inference:", "inference:\n  window: hann"))
+    tapered = {overlap: Separator(small_model, overlap=overlap, seeds=[0]).separate_array(song) for overlap in (1, 4)}
+    np.testing.assert_allclose(tapered[1], plain[1], atol=1e-5)
+    assert np.abs(tapered[4] - plain[4]).max() > 0.01
+
+
 def test_the_members_make_up_the_ensemble() -> None:
     separator = Separator(FOLDER)
     song = AudioArray(np.random.default_rng(0).standard_normal((3000, 2)).astype(np.float32), 44100)
