@@ -339,7 +339,7 @@ def test_what_cannot_be_evaluated_is_refused_at_the_door(tmp_path: Path, sizes: 
         (["--out", data / "new"], "--out .*new: lies in the dataset"),
         (["--csv", tmp_path], "--csv .*: expected the name of a file in a folder that exists"),
         (["--csv", tmp_path / "new" / "s.csv"], "--csv .*: expected the name of a file in a folder that exists"),
-        (["--model", "C"], "C: no such model, expected A, B or a folder"),
+        (["--model", "C"], "C: no such model, expected A, B, demo or a folder"),
         (["--model", three_stems], "three: separates .*; the challenge wants exactly bass, drums, other, vocals"),
         (["--overlap", "2"], own_class),
         (["--out", data / "a" / "mixture.wav" / "x"], "lies in the dataset"),
