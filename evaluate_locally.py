@@ -29,6 +29,7 @@ from tqdm import tqdm
 from my_submission.src import UserError, audio, cli, report
 from my_submission.src.journal import Journal
 from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
+from my_submission.src.tracks import track_folders
 
 if TYPE_CHECKING:
     from my_submission.aicrowd_wrapper import AIcrowdWrapper
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     data = _folder(data_option, options.data, ROOT / "public_dataset", "AICROWD_DATASET_DIR")
     out = _folder("--out", options.out, ROOT / "evaluator_outputs", "AICROWD_PUBLIC_SHARED_DIR", "predictions")
     if options.demo:
-        make_demo_songs(data)
+        make_demo_songs(data, DEMO_SONGS)
     tracks = find_tracks(data, out)
     if options.csv and (options.csv.is_dir() or not options.csv.absolute().parent.is_dir()):
         raise EvaluationError(f"--csv {options.csv}: expected the name of a file in a folder that exists")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     model = open_chosen_model(options)
     if getattr(model, "note", ""):
         print(f"note: {model.note}", flush=True)
-    members = _members(model) if options.each_seed else {}
+    members = members_of(model) if options.each_seed else {}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,16 +132,16 @@ def _folder(option: str, asked: Path | None, default: Path, variable: str, below
     return Path(environment) / below
 
 
-def make_demo_songs(folder: Path) -> None:
-    """Make the demo's songs, if they are not there. Raises SynthError."""
+def make_demo_songs(folder: Path, seeds: Sequence[int]) -> None:
+    """Make the songs of these seeds for the demo, if they are not there. Raises SynthError."""
     from my_submission.src.synth import write_song
 
-    for seed in tqdm(DEMO_SONGS, desc="making songs", unit="song", leave=False, disable=None):
+    for seed in tqdm(seeds, desc="making songs", unit="song", leave=False, disable=None):
         write_song(folder / f"song_{seed}", seed, DEMO_SECONDS)
 
 
-def _members(model: Any) -> dict[str, Any]:
-    """ "seed 0" -> that member of an ensemble as a model of its own."""
+def members_of(model: Any) -> dict[str, Any]:
+    """ "seed 0" -> that member of an ensemble as a model of its own. Raises EvaluationError where there are not several."""
     members = model.members() if hasattr(model, "members") else {}
     if len(members) < 2:
         raise EvaluationError("--each-seed: this model is no ensemble of several seeds; leave it out")
@@ -156,7 +157,7 @@ def find_tracks(data: Path, out: Path) -> list[str]:
         raise EvaluationError(f"{data}: no such folder, expected a dataset; name yours with --data")
     if data.resolve() in (out.resolve(), *out.resolve().parents):
         raise EvaluationError(f"--out {out}: lies in the dataset {data}; expected a folder elsewhere")
-    tracks = sorted(path.name for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    tracks = [folder.name for folder in track_folders(data)]
     if not tracks:
         raise EvaluationError(f"{data}: holds no tracks, expected a folder for each, with a mixture.wav in it")
     return tracks
@@ -186,17 +187,11 @@ def open_chosen_model(options: argparse.Namespace) -> Any:
 
 
 def settings_of_run(data: Path, model: Any) -> dict[str, Any]:
-    """What tells one evaluation from another. Not the batch size: results do not depend on it."""
-    from my_submission.src.checkpoint import sha256
+    """What tells one evaluation from another."""
     from my_submission.src.separator import Separator
 
     settings = {"the dataset": str(data.resolve()), "the model's class": type(model).__qualname__}
-    if isinstance(model, Separator):
-        settings["the model's folder"] = str(model.folder.resolve())
-        settings |= {"overlap": model.overlap, "precision": model.precision, "device": str(model.device)}
-        for path in (model.folder / "config.yaml", *model.checkpoints.values()):
-            settings[path.name] = sha256(path)[:16]
-    return settings
+    return settings | (model.settings() if isinstance(model, Separator) else {})
 
 
 def evaluate(

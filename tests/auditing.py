@@ -19,16 +19,18 @@ TONES = {"vocals": 1000, "drums": 2000, "bass": 100, "other": 500}  # Hz
 class BandModel:
     """Separates by frequency, with a Separator's streaming interface; pieces are of another size than what comes in."""
 
-    note, overlap, precision, device, sample_rate = "", 1, "fp32", "cpu", RATE
+    note, sample_rate = "", RATE
 
     def __init__(self, folder: Path, sources: tuple[str, ...] = tuple(BANDS)) -> None:
         self.folder, self.sources = folder, list(sources)
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text("bands")
-        self.checkpoints: dict[int, Path] = {}
         self.separated: list[str] = []  # names of what was begun
         self.on_progress: Callable[[int], object] = lambda frames: None
         self.on_begin: Callable[[], object] = lambda: None
+
+    def settings(self) -> dict[str, str]:
+        return {"the model's folder": str(self.folder), "config.yaml": (self.folder / "config.yaml").read_text()}
 
     def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
         assert not share_residual  # or stems would seem to hold `other`

@@ -76,7 +76,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     if separator.note:
         print(f"note: {separator.note}", flush=True)
     print(f"{len(stems)} stems of {len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} -> {options.out}", flush=True)
-    settings = _settings(separator, options.seconds)
+    settings = separator.settings() | {"seconds of a window": options.seconds}
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
         measured = measure_all(separator, stems, journal, options.seconds, failed)
     scored, usual = score(measured, separator.sources)
@@ -138,17 +138,6 @@ def _refuse_losing(marks: Marks, stems: Sequence[tuple[str, str]], out: Path) ->
         raise AuditError(
             f"{out}: holds marks of stems that are not audited now ({stem_table.some(lost)}); move it, or name another --out"
         )
-
-
-def _settings(separator: Separator, seconds: float) -> dict[str, Any]:
-    """What tells one audit from another. Not the batch size: results do not depend on it."""
-    from my_submission.src.checkpoint import sha256
-
-    settings = {"the model's folder": str(separator.folder.resolve()), "seconds of a window": seconds}
-    settings |= {"overlap": separator.overlap, "precision": separator.precision, "device": str(separator.device)}
-    for path in (separator.folder / "config.yaml", *separator.checkpoints.values()):
-        settings[path.name] = sha256(path)[:16]
-    return settings
 
 
 def measure_all(

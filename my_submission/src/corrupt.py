@@ -37,6 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 from my_submission.src import cli, stem_table
+from my_submission.src.atomic import new_folder
 from my_submission.src.corruption import CorruptError
 from my_submission.src.corruption.faults import COLUMNS, LEVEL, Fault, Faults, Settings, draw_faults, with_stretches
 from my_submission.src.corruption.sound import FaultyStem
@@ -109,22 +110,17 @@ def _refuse_other_track(folder: Path, track: Track, done: Mapping[str, Any]) -> 
 
 def _write_track(folder: Path, track: Track, faults: Faults, journal: Journal) -> list[dict[str, Any]]:
     """Write a track, whole or not at all, and its rows into the journal; return them."""
-    partial = folder.with_name(f".{folder.name}.partial")
     rows = []
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir()
-        for path in track.mixtures:
-            shutil.copyfile(path, partial / path.name)
-        for name, stem in track.stems.items():
-            fault = faults.get(name, Fault())
-            rows.append(fault.row(track.name, name, _write_stem(partial / stem.path.name, track, name, fault)))
-        journal.append({"track": track.name, "rows": rows})  # first, so that no folder is there without its rows
-        partial.rename(folder)
+        with new_folder(folder) as partial:
+            for path in track.mixtures:
+                shutil.copyfile(path, partial / path.name)
+            for name, stem in track.stems.items():
+                fault = faults.get(name, Fault())
+                rows.append(fault.row(track.name, name, _write_stem(partial / stem.path.name, track, name, fault)))
+            journal.append({"track": track.name, "rows": rows})  # first, so that no folder is there without its rows
     except OSError as error:
         raise CorruptError(f"{folder}: cannot be written ({error.strerror}); the same command goes on when it can") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return rows
 
 

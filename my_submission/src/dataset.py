@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from my_submission.src import UserError
 from my_submission.src.audio import AudioError, AudioFile, Block
 from my_submission.src.config import Config
+from my_submission.src.tracks import SUFFIXES, track_folders
 
-SUFFIXES = (".wav", ".flac")
 TRIES = 100  # draws for a chunk that is loud enough; the loudest of them is taken where none is
 PROBES = 8  # places where a stem is looked at, to tell that it is not silent
 PROBE = 2048  # samples
@@ -89,7 +89,7 @@ def find_tracks(
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return track_folders(folder)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read ({error.strerror}), expected a folder of tracks") from error
 

@@ -82,7 +82,7 @@ def quantile(values: Tensor, q: float) -> tuple[Tensor, int]:
     # digit: count how often each next digit occurs behind the digits known so far, and go where the rank falls.
     bits = values.contiguous().view(torch.int32) & 0x7FFFFFFF  # [S, N]; a NaN's sign would make it negative
     if q == 1:  # no mask but of the very largest: it is found in one go
-        return _largest(bits), _number_over_ranks(bits.shape[1], bits.device)
+        return _largest(bits), int(_sum_over_ranks(torch.tensor(bits.shape[1], device=bits.device)))
     prefix = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)  # the digits known so far
     below = torch.zeros_like(prefix)  # how many values lie below all those that begin with them
     position, finite = None, None
@@ -115,10 +115,6 @@ def _largest(bits: Tensor) -> Tensor:
     if _distributed():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     return torch.where(largest < 0x7F800000, largest.view(torch.float32), math.nan)  # from there on: infinity and NaN
-
-
-def _number_over_ranks(number: int, device: torch.device) -> int:
-    return int(_sum_over_ranks(torch.tensor(number, device=device)))
 
 
 def _count_digits(bits: Tensor, known: Tensor, shift: int, width: int) -> Tensor:

@@ -53,7 +53,7 @@ def overlap_add(
     window: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
     filled = chunk - hop  # samples of the window that hold the signal, or the zeros before it
     start = -filled  # where the window begins in the signal
-    accumulator = _Accumulator(chunk, hop, torch.ones(chunk) if weights is None else weights)
+    accumulator = _Accumulator(chunk, hop, weights)
 
     for block in blocks:
         if window is None:
@@ -97,9 +97,8 @@ def _within(window: Tensor, finished: Tensor, start: int, end: int) -> Iterator[
 class _Accumulator:
     """Adds weighted chunks up, hop by hop, and divides by the weight of those that cover each sample."""
 
-    def __init__(self, chunk: int, hop: int, weights: Tensor) -> None:
+    def __init__(self, chunk: int, hop: int, weights: Tensor | None) -> None:
         self.chunk, self.hop, self.weights = chunk, hop, weights
-        self.equal = bool((weights == 1).all())
         self.total: Tensor | None = None  # [..., chunk - hop]: begun but not finished
         self.coverage = torch.zeros(chunk - hop)
 
@@ -111,11 +110,10 @@ class _Accumulator:
         if self.total is not None:
             total[..., : self.chunk - self.hop] = self.total
         coverage[: self.chunk - self.hop] = self.coverage
-        weights = self.weights.to(total.device)
         for index, chunk in enumerate(processed):  # one after the other: the same sums for every batch size
             begin = index * self.hop
-            total[..., begin : begin + self.chunk] += chunk if self.equal else chunk * weights
-            coverage[begin : begin + self.chunk] += self.weights
+            total[..., begin : begin + self.chunk] += chunk if self.weights is None else chunk * self.weights.to(chunk.device)
+            coverage[begin : begin + self.chunk] += 1 if self.weights is None else self.weights
         done = batch * self.hop
         self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()
         finished = coverage[:done]

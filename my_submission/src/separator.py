@@ -91,6 +91,14 @@ class Separator:
             member.checkpoints, member.networks = {seed: self.checkpoints[seed]}, [network]
         return members
 
+    def settings(self) -> dict[str, Any]:
+        """All that estimates depend on, in words. Not the batch size: they do not."""
+        settings = {"the model's folder": str(self.folder.resolve()), "overlap": self.overlap}
+        settings |= {"precision": self.precision, "device": str(self.device)}
+        return settings | {
+            path.name: checkpoint.sha256(path)[:16] for path in (self.folder / "config.yaml", *self.checkpoints.values())
+        }
+
     @property
     def sample_rate(self) -> int:
         """The rate the networks were trained at, Hz; audio at another is resampled there and back."""

@@ -84,7 +84,9 @@ def _overlapped(pieces: Tensor, hop_length: int) -> Tensor:
     """The sum of pieces [N, L, n_fft], each hop_length after the one before, without half a piece at both ends: [N, T]."""
     n, frames, n_fft = pieces.shape
     hops = -(-n_fft // hop_length)  # that a piece reaches over
-    pieces = F.pad(pieces, (0, hops * hop_length - n_fft)).view(n, frames, hops, hop_length)
+    if n_fft % hop_length:  # or F.pad would copy all for nothing
+        pieces = F.pad(pieces, (0, hops * hop_length - n_fft))
+    pieces = pieces.view(n, frames, hops, hop_length)
     total = pieces.new_zeros(n, frames + hops - 1, hop_length)
     for hop in range(hops):
         total[:, hop : hop + frames] += pieces[:, :, hop]

@@ -10,7 +10,6 @@ that the same command goes on where it was interrupted. How they are made: `my_s
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from my_submission.src import UserError, audio, cli
+from my_submission.src.atomic import new_folder
 from my_submission.src.synthesis.mix import record, to_16_bits
 from my_submission.src.synthesis.score import INSTRUMENTS
 from my_submission.src.synthesis.waves import RATE, samples
@@ -57,17 +57,12 @@ def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
         return False
     stems = make_song(seed, seconds)
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
-    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir(parents=True)
-        for name, sound in {"mixture": mixture, **stems}.items():
-            audio.write(partial / f"{name}.wav", sound, RATE)
-        partial.rename(folder)
+        with new_folder(folder) as partial:
+            for name, sound in {"mixture": mixture, **stems}.items():
+                audio.write(partial / f"{name}.wav", sound, RATE)
     except OSError as error:
         raise SynthError(f"{folder}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -22,9 +23,6 @@ from my_submission.src import cli  # noqa: E402
 from my_submission.src.journal import Journal  # noqa: E402
 from my_submission.src.scores import INSTRUMENTS, Result, score_files  # noqa: E402
 from my_submission.src.separator import open_model  # noqa: E402
-from my_submission.src.synth import write_song  # noqa: E402
-
-SECONDS = 20.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,11 +35,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     songs, out = options.folder / "songs", options.folder / "predictions"
     out.mkdir(parents=True, exist_ok=True)
-    tracks = [f"song_{seed}" for seed in range(1_000_000, 1_000_000 + options.songs)]
-    for track in tracks:
-        write_song(songs / track, int(track.removeprefix("song_")), SECONDS)
+    seeds = range(evaluate_locally.DEMO_SONGS.start, evaluate_locally.DEMO_SONGS.start + options.songs)
+    evaluate_locally.make_demo_songs(songs, seeds)
+    tracks = [f"song_{seed}" for seed in seeds]
     model = open_model(options.model, **cli.ensemble_options(options))
-    members = {f"seed {seed}": member for seed, member in model.members().items()}
+    members = evaluate_locally.members_of(model)
     with Journal(out / evaluate_locally.JOURNAL, evaluate_locally.settings_of_run(songs, model)) as journal:
         results, failed = evaluate_locally.evaluate(AIcrowdWrapper(songs, out, model=model), tracks, journal, members)
     print_table(results, songs)
@@ -54,24 +52,18 @@ def print_table(results: Sequence[Result], songs: Path) -> None:
         {
             **result.sdr,
             "mean": result.mean_sdr,
-            **{name: mean(sdr.values()) for name, sdr in result.members.items()},
-            "mixture": mean(
+            **{name: fmean(sdr.values()) for name, sdr in result.members.items()},
+            "mixture": fmean(
                 score_files(songs / result.track / f"{name}.wav", songs / result.track / "mixture.wav") for name in INSTRUMENTS
             ),
             "real time": result.real_time_factor,
         }
         for result in results
     ]
-    rows.append({name: mean(row[name] for row in rows) for name in rows[0]})
+    rows.append({name: fmean(row[name] for row in rows) for name in rows[0]})
     print(f"\n| song | {' | '.join(rows[0])} |\n|---{'|---' * len(rows[0])}|")
     for name, row in zip([*(result.track for result in results), "mean"], rows, strict=True):
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in row.values())} |")
-
-
-def mean(values: object) -> float:
-    """The mean of what there is."""
-    values = list(values)
-    return sum(values) / len(values)
 
 
 if __name__ == "__main__":

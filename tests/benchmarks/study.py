@@ -12,12 +12,11 @@ results.json in the folder.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from my_submission.src import cli  # noqa: E402
+from my_submission.src import cli, stem_table  # noqa: E402
 
 SEEDS = (0, 1, 2)
 NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # of the stems; dB
@@ -185,7 +184,7 @@ class Study:
         curve = {}
         for q in grid:
             songs = self.scores(self.run_folder(condition, q), SEEDS[0], "choosing")
-            curve[q] = study_report.mean(study_report.mean(sdr.values()) for sdr in songs.values())
+            curve[q] = study_report.song_mean(songs)
         best = max(curve, key=curve.__getitem__)
         print(f"{condition.name}: q {best:g} of {', '.join(f'{q:g}: {db:.2f} dB' for q, db in curve.items())}", flush=True)
         return best, curve
@@ -249,7 +248,7 @@ class Study:
         """Rows of truth.csv with the score of an audit in each."""
         pairs = {"noise": "noise", "from_training": "noise", "some_bleeding": "some_bleeding"}
         return {
-            audit: list(_joined(self.folder / data / "truth.csv", self.folder / f"audit_{audit}.csv"))
+            audit: _joined(self.folder / data / "truth.csv", self.folder / f"audit_{audit}.csv")
             for audit, data in pairs.items()
         }
 
@@ -263,12 +262,10 @@ class Study:
         }  # fmt: skip
 
 
-def _joined(truth: Path, audit: Path) -> Iterator[dict[str, str]]:
-    with audit.open(newline="", encoding="utf-8") as file:
-        scores = {(row["track"], row["instrument"]): row["score"] for row in csv.DictReader(file)}
-    with truth.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            yield row | {"score": scores.get((row["track"], row["instrument"]), "")}
+def _joined(truth: Path, audit: Path) -> list[dict[str, str]]:
+    scores = {(row["track"], row["instrument"]): row["score"] for row in stem_table.read(audit, ("score",))}
+    rows = stem_table.read(truth, ("wrong", "kind", "level_db"))
+    return [row | {"score": scores.get((row["track"], row["instrument"]), "")} for row in rows]
 
 
 def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: str) -> None:
@@ -277,10 +274,11 @@ def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: 
     from my_submission.src.atomic import replacing
     from my_submission.src.metrics import global_sdr
     from my_submission.src.separator import Separator
+    from my_submission.src.tracks import track_folders
 
     separator = Separator(run, seeds=[seed], device=device, precision=precision)
     scores = {}
-    for folder in sorted(path for path in songs.iterdir() if path.is_dir()):
+    for folder in track_folders(songs):
         stems = separator.separate_array(audio.AudioFile(folder / "mixture.wav"))
         truth = {name: audio.read(folder / f"{name}.wav")[0] for name in separator.sources}
         scores[folder.name] = {

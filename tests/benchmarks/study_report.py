@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def write(
 ) -> None:
     """Write table.md, figure.svg and results.json, and print the table."""
     means = {
-        name: np.array([[mean(song.values()) for song in seed.values()] for seed in seeds]) for name, seeds in scores.items()
+        name: np.array([[fmean(song.values()) for song in seed.values()] for seed in seeds]) for name, seeds in scores.items()
     }
     drawn = bootstrap(means)
     answers = {question: (unit, *interval(statistic(drawn))) for question, (unit, statistic) in QUESTIONS.items()}
@@ -82,22 +83,16 @@ def _score_table(
 ) -> list[str]:
     lines = [f"| trained on | {' | '.join(INSTRUMENTS)} | mean | 95 % interval |", "|---" * (len(INSTRUMENTS) + 3) + "|"]
     for name, seeds in scores.items():
-        by_instrument = [mean(song[instrument] for seed in seeds for song in seed.values()) for instrument in INSTRUMENTS]
+        by_instrument = [fmean(song[instrument] for seed in seeds for song in seed.values()) for instrument in INSTRUMENTS]
         low, high = interval(drawn[name])
         figures = " | ".join(f"{value:.2f}" for value in (*by_instrument, means[name].mean()))
         lines.append(f"| {name} | {figures} | {low:.2f} to {high:.2f} |")
     return lines
 
 
-def mean(values: Iterable[float]) -> float:
-    """The mean of what there is."""
-    values = list(values)
-    return sum(values) / len(values)
-
-
 def song_mean(scores: Scores) -> float:
     """The mean over songs and instruments, dB."""
-    return mean(mean(song.values()) for song in scores.values())
+    return fmean(fmean(song.values()) for song in scores.values())
 
 
 def bootstrap(means: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

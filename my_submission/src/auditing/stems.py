@@ -8,8 +8,7 @@ from pathlib import Path
 
 from my_submission.src.auditing import AuditError
 from my_submission.src.scores import shown
-
-SUFFIXES = (".wav", ".flac")
+from my_submission.src.tracks import SUFFIXES, track_folders
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def find_tracks(folders: Sequence[Path]) -> list[Path]:
     tracks: dict[str, Path] = {}
     for folder in folders:
         try:
-            found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+            found = track_folders(folder)
         except OSError as error:
             raise AuditError(f"{folder}: cannot be read ({error.strerror}), expected a folder of tracks") from error
         if not found:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from my_submission.src.audio import AudioFile
 from my_submission.src.corruption import CorruptError
+from my_submission.src.tracks import SUFFIXES, track_folders
 
-SUFFIXES = (".wav", ".flac")
 MIXTURE = "mixture"
 
 
@@ -41,10 +41,10 @@ def find_tracks(data: Path) -> list[Track]:
     Raises CorruptError for the first that cannot be used, AudioError for a file that is no audio.
     """
     try:
-        folders = [path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        folders = track_folders(data)
         if not folders:
             raise CorruptError(f"{data}: no tracks there, expected folders that each hold two or more wav or flac stems")
-        return [_open_track(folder) for folder in sorted(folders, key=lambda folder: folder.name)]
+        return [_open_track(folder) for folder in folders]
     except OSError as error:
         raise CorruptError(f"{error.filename}: cannot be read ({error.strerror}), expected a folder of tracks") from error
 
