@@ -2,7 +2,6 @@
 
     python tests/benchmarks/speed.py                                 # a GPU at the published size; a CPU at both, briefly
     python tests/benchmarks/speed.py --size small --seconds 60 --rounds 5 --json speed.json
-    python tests/benchmarks/speed.py --growth                        # how the cost grows: minutes, seeds, overlap
 
 Every figure is the median of rounds in which both take turns. Ratios say how many times faster this package is; the share is
 of the machine's rate in large matrix products, measured in the same run. Weights and audio are random: no digit of either
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -28,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import published  # noqa: E402
 import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+from measuring import agreement, machine, write_json  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from my_submission.src import cli  # noqa: E402
@@ -77,16 +75,15 @@ def main(argv: Sequence[str]) -> int:
     sizes = options.size or (["published"] if cuda else ["small", "published"])
     precisions = options.precision or (["fp16", "bf16"] if cuda else ["fp32", "bf16"])
     rates = {precision: matmul_rate(device, precision) for precision in precisions}
-    name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}; " + ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in rates.items()))
+    name = machine(device)
+    print(f"{name}; " + ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in rates.items()))
     rows = []
     for size in sizes:
         for precision in precisions:
             for case in cases(size, precision, device, options):
                 rows.append(measure(case, device, options.rounds, rates[precision]))
                 print_row(rows[-1], first=len(rows) == 1)
-    if options.json:
-        options.json.write_text(json.dumps({"device": name, "matmul": rates, "rows": rows}, indent=1) + "\n")
+    write_json(options.json, name, rows, matmul=rates)
     return 0
 
 
@@ -119,7 +116,7 @@ def separation(
         operations(config, config.inference.dim_t) * chunks * options.seeds,
         ours=lambda: separator.separate_array(source),
         theirs=lambda: published.separate(networks, mixture, config, options.overlap, precision).cpu().numpy().swapaxes(1, 2),
-        agree=lambda ours, theirs: agreement(torch.from_numpy(ours), torch.from_numpy(theirs)),
+        agree=agreement,
     )
 
 
@@ -206,12 +203,6 @@ def print_row(row: dict[str, Any], first: bool) -> None:
         f"{row[memory[0]]:.2f} GB | {row[memory[1]]:.2f} GB |",
         flush=True,
     )
-
-
-def agreement(estimate: Tensor, reference: Tensor) -> float:
-    """How far the difference lies below the reference, dB."""
-    difference = (estimate.double() - reference.double()).square().sum()
-    return float(10 * torch.log10(reference.double().square().sum() / difference.clamp(min=1e-30)))
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:

@@ -1,0 +1,192 @@
+"""How the cost of a separation grows: with the song's length, with seeds, with overlap.
+
+    python tests/benchmarks/growth.py                    # up to 60 minutes of audio; about 8 GB of disk for a while
+    python tests/benchmarks/growth.py --minutes 1 4 --seeds --overlaps --rounds 5 --json growth.json
+
+Each row is the demo's network, file to file: a wav of noise into four 16-bit stems, in a process of its own. Starting up and
+the first chunks do not count. Rows take turns in rounds, and ratios are medians of what each round gives. `per run` counts
+chunks times seeds: a song's last chunk costs as much as a whole one, so a short song is dearer by the second than a long one.
+`CPU time` is that of all threads together; where it stays and `s/s` does not, the rest was waiting: for the disk, for other
+programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from measuring import machine, print_table, write_json  # noqa: E402
+from memory import RATE, peak_mb, write_song  # noqa: E402
+
+from my_submission.src import cli  # noqa: E402
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One separation."""
+
+    minutes: float  # of audio
+    seeds: int
+    overlap: int
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure every job in every round, print a table per group, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="*", default=[1, 4, 16, 60], help="of audio, one seed, overlap 1")
+    parser.add_argument("--seeds", type=cli.positive, nargs="*", default=[1, 2, 3], help="how many, overlap 1")
+    parser.add_argument("--overlaps", type=cli.positive, nargs="*", default=[1, 2, 4, 8], help="one seed")
+    parser.add_argument("--at", type=float, default=4, metavar="MINUTES", help="of audio for seeds and overlaps")
+    parser.add_argument("--model", default="demo", help="or A, B, a folder with another ensemble")
+    parser.add_argument("--precision", default="fp32", choices=("fp16", "bf16", "fp32"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounds", type=cli.positive, default=3)
+    parser.add_argument("--scratch", type=Path, help="a folder on the disk to measure with (default: the system's)")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", nargs=2, metavar=("JOB", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.child:
+        print(json.dumps(separate(Job(**json.loads(options.child[0])), Path(options.child[1]), options)))
+        return 0
+    groups = {
+        "audio": [Job(minutes, 1, 1) for minutes in options.minutes],
+        "seeds": [Job(options.at, seeds, 1) for seeds in options.seeds],
+        "overlap": [Job(options.at, 1, overlap) for overlap in options.overlaps],
+    }
+    jobs = list(dict.fromkeys(job for group in groups.values() for job in group))  # each once, whatever groups it is in
+    if not jobs:
+        parser.error("nothing to measure: give --minutes, --seeds or --overlaps a number")
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        for minutes in {job.minutes for job in jobs}:
+            write_song(song_of(Path(folder), minutes), 60 * minutes)
+        rounds = [{job: measure(job, Path(folder), options) for job in jobs} for _ in range(options.rounds)]
+    rows = [row for name, group in groups.items() for row in compare(name, group, rounds)]
+    facts = {key: getattr(options, key) for key in ("model", "precision", "rounds")}
+    report(rows, rounds[0][jobs[0]]["machine"], facts)
+    write_json(options.json, rounds[0][jobs[0]]["machine"], rows, **facts)
+    return 0
+
+
+def song_of(folder: Path, minutes: float) -> Path:
+    """Where the song of that length lies."""
+    return folder / f"{minutes:g}_minutes.wav"
+
+
+def measure(job: Job, folder: Path, options: argparse.Namespace) -> Result:
+    """A job in a fresh process, with nothing of the one before left to be written to the disk."""
+    os.sync()
+    how = ["--model", options.model, "--precision", options.precision, "--device", options.device]
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        command = [sys.executable, __file__, "--child", json.dumps(asdict(job)), scratch, *how]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)  # it has said why
+    result = json.loads(done.stdout)
+    print(f"{job}: {result['wall']:.2f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
+    """What the fresh process does: load, warm up, and only then measure."""
+    import torch
+
+    from my_submission.src.allocator import keep_freed_memory
+    from my_submission.src.audio import AudioArray, AudioFile
+    from my_submission.src.separator import open_model
+
+    keep_freed_memory()  # as every command does
+    seeds, how = range(job.seeds), {"device": options.device, "precision": options.precision}
+    separator = open_model(options.model, seeds=seeds, overlap=job.overlap, **how)
+    hop = separator.config.chunk // job.overlap
+    batch_and_one = (separator.batch_size + 1) * hop  # samples: a full batch of chunks and a smaller one
+    separator.separate_array(AudioArray(np.full((batch_and_one, 2), 0.1), RATE))
+    source = AudioFile(song_of(folder.parent, job.minutes))
+    before, begin = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    separator.separate_to(folder / "stems", source)
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
+    cuda = separator.device.type == "cuda"
+    return {
+        "wall": wall,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "chunks": -(-source.frames // hop) + job.overlap - 1,
+        "host_mb": peak_mb(),
+        "device_mb": torch.cuda.max_memory_allocated(separator.device) / (1 << 20) if cuda else 0.0,
+        "machine": machine(separator.device),
+    }
+
+
+def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]) -> list[Result]:
+    """The group's rows: medians, and the ratios to its first row."""
+
+    def pace(result: Result, job: Job) -> float:
+        return result["wall"] / job.minutes
+
+    def price(result: Result, job: Job) -> float:
+        return result["wall"] / (result["chunks"] * job.seeds)
+
+    def ratio(measure: Any, job: Job) -> float:
+        return statistics.median(measure(done[job], job) / measure(done[group[0]], group[0]) for done in rounds)
+
+    rows = []
+    for job in group:
+        median = {key: statistics.median(done[job][key] for done in rounds) for key in ("wall", "cpu", "host_mb", "device_mb")}
+        seconds = 60 * job.minutes
+        rows.append(
+            {
+                "group": name,
+                **asdict(job),
+                "chunks": rounds[0][job]["chunks"],
+                "s_per_s": median["wall"] / seconds,
+                "ratio": ratio(pace, job),
+                "ratio_per_run": ratio(price, job),
+                "cpu_s_per_s": median["cpu"] / seconds,
+                "host_mb": median["host_mb"],
+                "device_mb": median["device_mb"],
+                "seconds": [done[job]["wall"] for done in rounds],
+            }
+        )
+    return rows
+
+
+def report(rows: Sequence[Result], machine: str, facts: dict[str, Any]) -> None:
+    """What it was measured on, and a table."""
+    print(f"{machine}; " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "; file to file")
+    heads = ["audio", "seeds", "overlap", "chunks", "s/s", "to the first", "per run", "CPU time", "host", "device"]
+    cells = [
+        [
+            f"{row['minutes']:g} min",
+            f"{row['seeds']}",
+            f"{row['overlap']}",
+            f"{row['chunks']}",
+            f"{row['s_per_s']:.4f}",
+            f"{row['ratio']:.3f} x",
+            f"{row['ratio_per_run']:.3f} x",
+            f"{row['cpu_s_per_s']:.4f}",
+            f"{row['host_mb']:.0f} MB",
+            f"{row['device_mb']:.0f} MB" if row["device_mb"] else "",
+        ]
+        for row in rows
+    ]
+    print_table(heads, cells)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,55 @@
+"""What the benchmarks share: how to name the machine, compare two results, print a table and keep the figures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import torch
+
+
+def machine(device: torch.device) -> str:
+    """What a time was measured on: the device, the threads of a CPU, and torch's version."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = f"CPU ({names[0]})" if names else device.type.upper()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def command() -> str:
+    """The command that is running, as one types it."""
+    return shlex.join(["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def agreement(estimate: ArrayLike, reference: ArrayLike) -> float:
+    """How far the difference lies below the reference, dB."""
+    estimate, reference = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
+    difference = np.square(estimate - reference).sum()
+    return float(10 * np.log10(np.square(reference).sum() / max(difference, 1e-30)))
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A Markdown table of cells that are text already."""
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def write_json(path: Path | None, machine: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> None:
+    """Figures, with the machine and the command that made them; nothing where no path was asked for."""
+    if path:
+        whole = {"machine": machine, "command": command(), **facts, "rows": rows}
+        path.write_text(json.dumps(whole, indent=1) + "\n")
