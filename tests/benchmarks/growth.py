@@ -6,8 +6,8 @@
 Each row is the demo's network, file to file: a wav of noise into four 16-bit stems, in a process of its own. Starting up and
 the first chunks do not count. Rows take turns in rounds, and ratios are medians of what each round gives. `per run` counts
 chunks times seeds: a song's last chunk costs as much as a whole one, so a short song is dearer by the second than a long one.
-`CPU time` is that of all threads together; where it stays and `s/s` does not, the rest was waiting: for the disk, for other
-programs.
+`user` and `system` are the CPU time of all threads, per second too. Where `system` grows, it is the machine's: a virtual one
+has often to fetch from its host each page of memory that a long song's files pass through, where a short one's are there.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     cuda = separator.device.type == "cuda"
     return {
         "wall": wall,
-        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "user": after.ru_utime - before.ru_utime,
+        "system": after.ru_stime - before.ru_stime,
         "chunks": -(-source.frames // hop) + job.overlap - 1,
         "host_mb": peak_mb(),
         "device_mb": torch.cuda.max_memory_allocated(separator.device) / (1 << 20) if cuda else 0.0,
@@ -147,8 +148,8 @@ def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]
 
     rows = []
     for job in group:
-        median = {key: statistics.median(done[job][key] for done in rounds) for key in ("wall", "cpu", "host_mb", "device_mb")}
-        seconds = 60 * job.minutes
+        keys, seconds = ("wall", "user", "system", "host_mb", "device_mb"), 60 * job.minutes
+        median = {key: statistics.median(done[job][key] for done in rounds) for key in keys}
         rows.append(
             {
                 "group": name,
@@ -157,7 +158,8 @@ def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]
                 "s_per_s": median["wall"] / seconds,
                 "ratio": ratio(pace, job),
                 "ratio_per_run": ratio(price, job),
-                "cpu_s_per_s": median["cpu"] / seconds,
+                "user_s_per_s": median["user"] / seconds,
+                "system_s_per_s": median["system"] / seconds,
                 "host_mb": median["host_mb"],
                 "device_mb": median["device_mb"],
                 "seconds": [done[job]["wall"] for done in rounds],
@@ -169,7 +171,7 @@ def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]
 def report(rows: Sequence[Result], machine: str, facts: dict[str, Any]) -> None:
     """What it was measured on, and a table."""
     print(f"{machine}; " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "; file to file")
-    heads = ["audio", "seeds", "overlap", "chunks", "s/s", "to the first", "per run", "CPU time", "host", "device"]
+    heads = ["audio", "seeds", "overlap", "chunks", "s/s", "to the first", "per run", "user", "system", "host", "device"]
     cells = [
         [
             f"{row['minutes']:g} min",
@@ -179,7 +181,8 @@ def report(rows: Sequence[Result], machine: str, facts: dict[str, Any]) -> None:
             f"{row['s_per_s']:.4f}",
             f"{row['ratio']:.3f} x",
             f"{row['ratio_per_run']:.3f} x",
-            f"{row['cpu_s_per_s']:.4f}",
+            f"{row['user_s_per_s']:.4f}",
+            f"{row['system_s_per_s']:.4f}",
             f"{row['host_mb']:.0f} MB",
             f"{row['device_mb']:.0f} MB" if row["device_mb"] else "",
         ]
