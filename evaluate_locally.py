@@ -12,6 +12,7 @@ tracks that failed once more. Exit status: 0, 1 where a track failed, 2 for a mi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import inspect
 import os
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,7 @@ def open_chosen_model(options: argparse.Namespace) -> Any:
     if options.model:
         model = open_model(options.model, **ensemble)
     else:  # a class of the user's own need not take any
-        given = {name: value for name, value in ensemble.items() if value not in (None, "auto")}
+        given = {name: value for name, value in ensemble.items() if value not in (None, "auto") or name == "compile"}
         try:
             inspect.signature(MySeparationModel).bind(**given)
         except TypeError as error:
@@ -205,6 +206,9 @@ def evaluate(
         print(f"beginning anew: {'; '.join(journal.differences)}", flush=True)
     if results:
         print(f"going on where the last evaluation stopped: {len(results)} of {len(tracks)} tracks are done", flush=True)
+    if hasattr(wrapper.model, "expect"):
+        seconds = _seconds(wrapper.dataset_dir / track for track in tracks if track not in results)
+        wrapper.model.expect(2 * seconds if members else seconds)
     with tqdm(total=len(tracks), initial=len(results), desc="tracks", unit="track", disable=None) as bar:
         for track in tracks:
             if track in results:
@@ -223,6 +227,15 @@ def evaluate(
             sys.stdout.flush()
             bar.update()
     return [results[track] for track in tracks if track in results], failed
+
+
+def _seconds(folders: Iterable[Path]) -> float:
+    """How much audio there is to separate; a mixture that cannot be read is reported when its turn comes."""
+    seconds = 0.0
+    for folder in folders:
+        with contextlib.suppress(audio.AudioError):
+            seconds += audio.AudioFile(folder / "mixture.wav").seconds
+    return seconds
 
 
 def _is_current(result: Result, wrapper: AIcrowdWrapper) -> bool:

@@ -58,6 +58,12 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         help="of the network; auto is fp16 on CUDA, fp32 elsewhere",
     )
     parser.add_argument("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")
+    parser.add_argument(
+        "--compile",
+        default="no",
+        choices=("auto", "yes", "no"),
+        help="the network first, a minute or two, to be quicker from then on; auto does where it pays (default: no)",
+    )
 
 
 def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
@@ -65,6 +71,8 @@ def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
     options = {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
     if arguments.fast:
         options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
+    if arguments.compile != "no":  # a class of the user's own need not know of it
+        options["compile"] = arguments.compile
     return options
 
 
@@ -94,4 +102,4 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Warnings as a person wants them: the sentence, not the line of code it came from."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"{getattr(category, 'label', 'warning')}: {message}", file=sys.stderr)

@@ -126,7 +126,7 @@ class Auto:
         return estimate
 
     def _decide(self, seconds: float) -> None:
-        left = self.left * seconds
+        left = max(0.0, self.left) * seconds
         if left * SAVED < WORTH * START_UP:
             self._settle(Eager(), f"not compiled: only about {_spoken(left)} of work left (--compile yes does it anyway)")
             return

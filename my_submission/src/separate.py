@@ -50,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
     if rank == 0:
         _announce_reading(jobs, ranks)
     separator = _open_separator(options, rank)
+    if options.compile == "auto":  # which goes by how much there is to do
+        separator.expect(_seconds([job for job in jobs[rank::ranks] if options.overwrite or not job.folder.exists()]))
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:
         failed = _of_all_ranks(failed)
@@ -111,14 +113,19 @@ def _audio_below(folder: Path, out: Path) -> list[Path]:
 
 def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
     """How much there is to do; files that cannot be read are reported when their turn comes."""
+    shared = f", shared by {ranks} processes" if ranks > 1 else ""
+    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {_seconds(jobs):.1f} s of audio{shared}")
+
+
+def _seconds(jobs: Sequence[Job]) -> float:
+    """How much audio the files hold that can be read."""
     seconds = 0.0
     for job in jobs:
         try:
             seconds += AudioFile(job.path).seconds
         except AudioError:
             continue
-    shared = f", shared by {ranks} processes" if ranks > 1 else ""
-    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
+    return seconds
 
 
 def _open_separator(options: argparse.Namespace, rank: int) -> Separator:

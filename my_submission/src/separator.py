@@ -27,6 +27,7 @@ from torch import Tensor
 from my_submission.src import UserError, checkpoint
 from my_submission.src.audio import AudioArray, Block, Source, StemWriter
 from my_submission.src.checkpoint import CheckpointError
+from my_submission.src.compiling import Eager, pick_runner
 from my_submission.src.config import load_config
 from my_submission.src.device import PRECISIONS, is_out_of_memory, pick_device, pick_precision
 from my_submission.src.overlap_add import overlap_add
@@ -47,8 +48,10 @@ class Separator:
         overlap: chunks that cover each sample; the config's where None.
         batch_size: chunks that go through the network together; the config's where None. The result does not depend on it.
         seeds: the ensemble's members; all that are there where None.
+        compile: no; yes compiles the networks at once, which takes a minute or two; auto does where it pays (see `expect`).
+            The result depends on it by no more than rounding.
 
-    Raises CheckpointError, ConfigError, DeviceError or SeparationError, before any audio is touched.
+    Raises CheckpointError, CompilingError, ConfigError, DeviceError or SeparationError, before any audio is touched.
     """
 
     note = ""  # what a person should know before listening
@@ -62,6 +65,7 @@ class Separator:
         overlap: int | None = None,
         batch_size: int | None = None,
         seeds: Sequence[int] | None = None,
+        compile: str = "no",
     ) -> None:
         self.folder = Path(folder)
         self.config = load_config(self.folder / "config.yaml")
@@ -80,6 +84,9 @@ class Separator:
         self.batch_was_halved = False
         self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
         self.on_progress: Callable[[int], object] = lambda frames: None  # told of samples done, at the model's rate
+        self.runner = pick_runner(compile, self.device)
+        if compile == "yes":
+            self._warm_up()
 
     def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
         return checkpoint.find_checkpoints(self.folder, seeds)
@@ -90,6 +97,17 @@ class Separator:
         for (seed, member), network in zip(members.items(), self.networks, strict=True):
             member.checkpoints, member.networks = {seed: self.checkpoints[seed]}, [network]
         return members
+
+    def expect(self, seconds: float) -> None:
+        """Say how much audio is going to come: what compile="auto" goes by. It knows the song at hand by itself."""
+        hop = self.config.chunk // self.overlap
+        self.runner.expect(seconds * self.sample_rate / hop * len(self.networks))
+
+    def _warm_up(self) -> None:
+        """Let one network separate a batch: what can go wrong with compiling goes wrong before any audio is touched."""
+        first = next(iter(self.members().values()))
+        first._separate_chunks(torch.full((self.batch_size, self.config.audio.num_channels, self.config.chunk), 0.1))
+        self.batch_size, self.batch_was_halved = first.batch_size, first.batch_was_halved
 
     def settings(self) -> dict[str, Any]:
         """All that estimates depend on, in words. Not the batch size: they do not."""
@@ -126,6 +144,7 @@ class Separator:
         channels = self.config.audio.num_channels
         if source.channels not in (1, channels):
             raise SeparationError(f"{source.name}: has {source.channels} channels, expected 1 or {channels}")
+        self.expect(source.frames / source.sample_rate)
         samples = max(1, round(source.frames * self.sample_rate / source.sample_rate))  # at the networks' rate
         blocks = exactly(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
         mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
@@ -237,11 +256,12 @@ class Separator:
     def _run_ensemble(self, mixture: Tensor, precision: str) -> Tensor:
         """One STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear: the mean of the estimates)."""
         stft = self.networks[0].stft
+        runner = self.runner if precision == self.precision else Eager()  # chunks done again are few: no graph for them
         spec = stft(mixture)  # [B, 2C, F, L]
         with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
-            total = self.networks[0].separate_spec(spec).float()  # [B, S, 2C, F, L]
+            total = runner.run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
             for network in self.networks[1:]:
-                total += network.separate_spec(spec)
+                total += runner.run(network, spec, self.batch_size)
         return stft.inverse(total / len(self.networks))
 
     def _halve_batch(self, batch: int) -> None:

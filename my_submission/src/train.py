@@ -52,10 +52,11 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
+    from my_submission.src.compiling import explained
     from my_submission.src.training.distributed import join
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
-    with join(use_cuda) as world:
+    with join(use_cuda) as world, explained():
         return _start(options, world).go_on()
 
 
@@ -77,6 +78,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--device_ids", nargs="+", type=_whole, default=[], metavar="N", help="CUDA devices; several start that many processes")
     precisions = ("auto", "fp16", "bf16", "fp32")
     add("--precision", default="auto", choices=precisions, help="of the network; auto is fp16 on CUDA, fp32 elsewhere")
+    add("--compile", action="store_true", help="the network at the first step, which takes minutes, to be quicker from then on")
     add("--valid_path", type=Path, metavar="DIR", help="folder of tracks to separate every --valid_every steps")
     add("--valid_every", type=cli.positive, default=5000, metavar="N", help="steps from one to the next (default: 5000)")
     add("--save_every", type=cli.positive, default=1000, metavar="N", help="steps from one save to the next (default: 1000)")
@@ -129,7 +131,13 @@ def _start(options: argparse.Namespace, world: World) -> Run:
     with world.agreement():
         config = plan.config
         trainer = Trainer(
-            config, seed=options.seed, device=plan.device, precision=plan.precision, world=world, weights=plan.weights
+            config,
+            seed=options.seed,
+            device=plan.device,
+            precision=plan.precision,
+            world=world,
+            weights=plan.weights,
+            compile=options.compile,
         )
         run = Run(
             trainer,
@@ -288,6 +296,8 @@ def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
         print(f"all {done} steps are done already")
     elif done:
         print(f"going on from step {done}, saved in {plan.folder}")
+    if options.compile and done < training.num_steps:
+        print("the next step compiles the network first, which may take minutes")
     sys.stdout.flush()
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from my_submission.src import UserError
+from my_submission.src import UserError, compiling
 from my_submission.src.config import Config, TrainingConfig
 from my_submission.src.device import PRECISIONS
 from my_submission.src.ema import EMA
@@ -51,8 +51,10 @@ class Trainer:
         device, precision: fp16, bf16 or fp32; fp16 comes with a gradient scaler.
         world: the other processes, if any; the batch of the config is divided among them.
         weights: a state dict of this network to begin with, instead of random ones.
+        compile: whether the first step compiles the network, which takes minutes. Steps are what they are without it, but for
+            rounding.
 
-    Raises TrainingError for a config that cannot be trained so.
+    Raises TrainingError for a config that cannot be trained so, CompilingError where something is missing for compiling.
     """
 
     def __init__(
@@ -64,9 +66,12 @@ class Trainer:
         precision: str,
         world: World | None = None,
         weights: dict[str, Tensor] | None = None,
+        compile: bool = False,
     ) -> None:
         self.config, self.device, self.precision, self.world = config, device, precision, world or World()
         _refuse_impossible(config, device, self.world.size)
+        if compile:
+            _refuse_to_compile(config, device, self.world.size)
         training = config.training
         torch.manual_seed(seed)
         self.network: nn.Module = TFCTDFNet(config)
@@ -78,6 +83,8 @@ class Trainer:
         self.ema = EMA(self.network, training.ema_momentum)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=training.lr, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        if compile:
+            self.network.separate_spec = compiling.compiled(self.network.separate_spec)
         self.forward: nn.Module = self.network
         if self.world.size > 1:
             self.forward = DistributedDataParallel(
@@ -184,3 +191,13 @@ def _refuse_impossible(config: Config, device: torch.device, ranks: int) -> None
         )
     if ranks > 1 and config.model.norm == "BatchNorm" and device.type != "cuda":
         raise TrainingError("model.norm is BatchNorm, which several processes share on CUDA only; start one process")
+
+
+def _refuse_to_compile(config: Config, device: torch.device, ranks: int) -> None:
+    if ranks > 1:
+        raise TrainingError(f"--compile is for one process, but {ranks} run; start one, or leave --compile out")
+    if config.training.activation_checkpointing:
+        raise TrainingError(
+            "--compile cannot compute activations again (training.activation_checkpointing): leave one of the two out"
+        )
+    compiling.require(device)
