@@ -124,7 +124,27 @@ def test_integer_stems_share_one_gain_only_where_they_would_clip(
         for name, stem in zip("ab", stems, strict=True):
             path = tmp_path / f"{peak}" / f"{name}.{container}"
             assert soundfile.info(path).subtype == subtype
-            np.testing.assert_allclose(audio.read(path)[0].T, gain * stem, rtol=0, atol=1.01 * step)
+            np.testing.assert_allclose(audio.read(path)[0].T, gain * stem, rtol=0, atol=(0.51 if gain == 1 else 1.01) * step)
+
+
+@pytest.mark.parametrize("container", ["wav", "flac"])
+@pytest.mark.parametrize("loud", [0, 3, 9])  # the block in which samples go past 1 first, at once and at the very end too
+def test_what_was_written_before_the_first_peak_gets_the_gain_too(tmp_path: Path, container: str, loud: int) -> None:
+    stems = np.random.default_rng(0).uniform(-0.9, 0.9, (2, 2, 10 * 1000)).astype(np.float32)
+    stems[0, 1, loud * 1000 + 500] = 1.6
+    stems[1, 0, 9900] = -2.5  # the one that decides
+    with StemWriter(tmp_path / "song", ["a", "b"], 8000, 2, 10 * 1000, container, "PCM_16") as writer:
+        for number, block in enumerate(np.split(stems, 10, axis=-1)):
+            waiting = sorted(path.name for path in writer.partial.glob("*.rest.wav"))
+            assert waiting == (["a.rest.wav", "b.rest.wav"] if number > loud else [])  # else nothing is written twice
+            writer.write(block)
+    assert writer.gain == 1 / 2.5
+    assert sorted(path.name for path in (tmp_path / "song").iterdir()) == [f"a.{container}", f"b.{container}"]
+    for name, stem in zip("ab", stems, strict=True):
+        # two roundings before the peak: to the nearest integer, and what that has become to the nearest again
+        np.testing.assert_allclose(
+            audio.read(tmp_path / "song" / f"{name}.{container}")[0].T, stem / 2.5, rtol=0, atol=(0.5 / 2.5 + 0.51) / 2**15
+        )
 
 
 def test_float_stems_keep_their_level(tmp_path: Path) -> None:
