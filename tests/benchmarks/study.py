@@ -32,7 +32,7 @@ from my_submission.src import cli, stem_table  # noqa: E402
 
 SEEDS = (0, 1, 2)
 NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # of the stems; dB
-COARSE_Q, FINE_Q = (0.4, 0.6, 0.8), (0.8, 0.9, 0.95)
+COARSE_Q, FINE_Q = (0.4, 0.6, 0.8, 0.9), (0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ CONFIG = {
     "training": {
         "instruments": ["vocals", "drums", "bass", "other"], "target_instrument": None, "batch_size": 6, "num_steps": 1,
         "lr": 0.002, "lr_schedule": "cosine", "warmup_steps": 50, "ema_momentum": 0.99, "grad_clip": None,
-        "coarse_loss_clip": False, "q": 1.0, "gain_db": [-6, 6], "same_song": 0.0,
+        "coarse_loss_clip": False, "q": 1.0,
     },
     "inference": {"dim_t": 128, "num_overlap": 2, "batch_size": 1},
 }  # fmt: skip
@@ -113,12 +113,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     study = Study(options.folder.resolve(), SCALES[options.scale], options.device, options.precision, options.jobs)
     study.make_data()
-    chosen = {condition: study.choose_q(condition) for condition in CONDITIONS if not condition.keep}
+    unaudited = [condition for condition in CONDITIONS if not condition.keep]
+    study.train([(condition, q, SEEDS[0]) for condition in unaudited for q in condition.grid()])
+    chosen = {condition: study.choose_q(condition) for condition in unaudited}
     study.train([(condition, q, seed) for condition, (q, _) in chosen.items() for seed in SEEDS])
     masked = next(condition for condition in CONDITIONS if (condition.data, condition.mask) == ("noise", "coarse"))
-    study.audit("noise", study.run_folder(masked, chosen[masked][0]))
     fine = next(condition for condition in CONDITIONS if condition.mask == "fine")
-    study.audit("some_bleeding", study.run_folder(fine, chosen[fine][0]))
+    models = {"noise": study.run_folder(masked, chosen[masked][0]), "some_bleeding": study.run_folder(fine, chosen[fine][0])}
+    list(study.pool.map(study.audit, *zip(*models.items(), strict=True)))
     audited = next(condition for condition in CONDITIONS if condition.keep)
     chosen[audited] = (1.0, {})
     study.train([(audited, 1.0, seed) for seed in SEEDS])
@@ -180,7 +182,6 @@ class Study:
         grid = condition.grid()
         if len(grid) == 1:
             return grid[0], {}
-        self.train([(condition, q, SEEDS[0]) for q in grid])
         curve = {}
         for q in grid:
             songs = self.scores(self.run_folder(condition, q), SEEDS[0], "choosing")
