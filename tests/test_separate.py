@@ -6,17 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import GOLDEN, ROOT
+from torch import Tensor
 
 from my_submission.src import cli, separate
-from my_submission.src.audio import AudioError
-from my_submission.src.separator import Demo
+from my_submission.src.audio import AudioError, AudioFile, StemWriter
+from my_submission.src.separator import Demo, Separator
 
 MODEL = GOLDEN / "separation_A"
 STEMS = ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]
@@ -127,6 +129,49 @@ def test_an_interrupt_leaves_nothing_half_written_and_the_rest_is_done_later(mak
     assert process.returncode == 143
     assert [path.name for path in out.iterdir()] == ["a"]
     assert listing(out / "a") == STEMS
+
+
+def test_files_that_cannot_be_finished_cost_no_other_song(
+    make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = StemWriter._finish
+
+    def finish(writer: StemWriter) -> None:
+        if writer.folder.name == "b":
+            raise OSError("no space left")
+        whole(writer)
+
+    monkeypatch.setattr(StemWriter, "_finish", finish)
+    songs = [make_song(tmp_path / f"{name}.wav", seconds=0.05) for name in "abc"]
+    out = tmp_path / "out"
+    status, printed, err = run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", out)
+    assert status == 2
+    assert err.splitlines() == [
+        f"error: {out / 'b'}: cannot be written (no space left); is the disk full?",
+        "1 of 3 songs failed",
+    ]
+    assert [line.split(" -> ")[0] for line in printed.splitlines()[-2:]] == [str(songs[0]), str(songs[2])]
+    assert listing(out) == [f"{name}/{stem}" for name in "ac" for stem in STEMS]
+
+
+def test_the_next_song_is_decoded_while_one_is_separated(
+    make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = {name: threading.Event() for name in "ab"}
+    blocks, separated = AudioFile.blocks, Separator._separate_chunks
+
+    def decode(song: AudioFile) -> Iterator[np.ndarray]:
+        decoded[song.path.stem].set()
+        yield from blocks(song)
+
+    def separate_chunks(separator: Separator, chunks: Tensor) -> Tensor:
+        assert decoded["b"].wait(60), "b waits for a"
+        return separated(separator, chunks)
+
+    monkeypatch.setattr(AudioFile, "blocks", decode)
+    monkeypatch.setattr(Separator, "_separate_chunks", separate_chunks)
+    songs = [make_song(tmp_path / f"{name}.wav", seconds=0.05) for name in "ab"]
+    assert run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", tmp_path / "out")[0] == 0
 
 
 def test_what_is_done_is_passed_over(make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from my_submission.src import UserError, cli, report
 from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile
+from my_submission.src.background import ReadAhead, ahead
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
@@ -150,37 +153,68 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
 
 
 def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
-    """Separate one song after the other; say what becomes of each; return which failed, and why."""
+    """Separate one song after the other; say what becomes of each; return which failed, and why.
+
+    While a song is on the device, the one before is still being written, and the next is decoded as far as its first chunk.
+    """
     failed = {}
-    for job in jobs:
+
+    def settled(job: Job, part: Callable[[], Any]) -> Any:
         try:
-            tqdm.write(_separate_one(separator, job, options, rank))
+            return part()
         except UserError as error:
             failed[str(job.path)] = str(error)
             tqdm.write(f"error: {error}", file=sys.stderr)
+            return None
+
+    with ThreadPoolExecutor(1) as opener, ThreadPoolExecutor(1) as finisher:
+        finishing = None
+        songs = ahead((opener.submit(_open, separator, job, options) for job in jobs), 1)
+        for job, song in zip(jobs, songs, strict=True):
+            finish = settled(job, partial(_separate_one, separator, job, song, options, rank))
+            if finishing:
+                finishing.result()  # songs that are not finished yet must not pile up
+            finishing = finisher.submit(settled, job, finish) if finish else None
     if separator.redone_chunks:
         print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
     return failed
 
 
-def _separate_one(separator: Separator, job: Job, options: argparse.Namespace, rank: int) -> str:
-    """Separate one song; return the line that says so."""
+def _open(separator: Separator, job: Job, options: argparse.Namespace) -> ReadAhead | None:
+    """The song of a job, which is being decoded from now on; None where it is done already."""
     stems = _stems(separator, job, options).values()
     there = [path for path in stems if path.exists()]
     if there and not options.overwrite:
         if len(there) == len(stems):
-            return f"{job.path}: is done already, in {job.folder} (--overwrite does it again)"
+            return None
         raise AudioError(f"{job.folder}: holds {there[0].name} of another run; --overwrite replaces it")
-    song = AudioFile(job.path)
-    started = time.perf_counter()
-    with cli.seconds_bar(separator, song.seconds, song.path.name, position=rank):
-        gain = separator.separate_to(job.folder, song, options.format, options.subtype)
-    taken = time.perf_counter() - started
-    line = f"{job.path} -> {job.folder}  ({taken:.1f} s, {taken / song.seconds:.2f} x its duration)"
-    if gain < 1:
-        decibels = 20 * math.log10(gain)
-        line += f"\n  all stems {decibels:.1f} dB, or {options.subtype} would clip (a wav of --subtype FLOAT keeps the level)"
-    return line
+    return ReadAhead(AudioFile(job.path))
+
+
+def _separate_one(
+    separator: Separator, job: Job, opened: Future[ReadAhead | None], options: argparse.Namespace, rank: int
+) -> Callable[[], None] | None:
+    """Separate one song; return what waits for its files and says how it went. None where it was done already."""
+    song = opened.result()
+    if song is None:
+        tqdm.write(f"{job.path}: is done already, in {job.folder} (--overwrite does it again)")
+        return None
+    started, seconds = time.perf_counter(), song.frames / song.sample_rate
+    with cli.seconds_bar(separator, seconds, job.path.name, position=rank):
+        writer = separator.separate_behind(job.folder, song, options.format, options.subtype)
+
+    def finish() -> None:
+        gain = writer.wait()
+        taken = time.perf_counter() - started
+        line = f"{job.path} -> {job.folder}  ({taken:.1f} s, {taken / seconds:.2f} x its duration)"
+        if gain < 1:
+            decibels = 20 * math.log10(gain)
+            line += (
+                f"\n  all stems {decibels:.1f} dB, or {options.subtype} would clip (a wav of --subtype FLOAT keeps the level)"
+            )
+        tqdm.write(line)
+
+    return finish
 
 
 def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from my_submission.src import UserError, checkpoint
 from my_submission.src.audio import AudioArray, Block, Source, StemWriter
+from my_submission.src.background import WriteBehind
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.compiling import Eager, pick_runner
 from my_submission.src.config import load_config
@@ -200,11 +201,18 @@ class Separator:
 
         Returns the gain that all stems got so that integer samples do not clip: 1 where none was needed.
         """
+        return self.separate_behind(folder, source, container, subtype).wait()
+
+    def separate_behind(
+        self, folder: str | Path, source: Source, container: str = "wav", subtype: str = "PCM_16"
+    ) -> WriteBehind:
+        """As `separate_to`, but returns while a thread is still finishing the files: its `wait` gives the gain."""
         channels = 1 if source.channels == 1 else self.config.audio.num_channels
-        with StemWriter(folder, self.sources, source.sample_rate, channels, source.frames, container, subtype) as writer:
+        files = StemWriter(folder, self.sources, source.sample_rate, channels, source.frames, container, subtype)
+        with WriteBehind(files) as writer:
             for block in self.separate(source):
                 writer.write(block)
-        return writer.gain
+        return writer
 
     def separate_music_file(
         self, mixed_sound_array: NDArray[Any], sample_rate: int
