@@ -2,6 +2,7 @@
 
     python tests/benchmarks/speed.py                                 # a GPU at the published size; a CPU at both, briefly
     python tests/benchmarks/speed.py --size small --seconds 60 --rounds 5 --json speed.json
+    python tests/benchmarks/speed.py --compile                       # the same, ours with compiled networks
 
 Every figure is the median of rounds in which both take turns. Ratios say how many times faster this package is; the share is
 of the machine's rate in large matrix products, measured in the same run. Weights and audio are random: no digit of either
@@ -68,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--overlap", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="ours with compiled networks")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     device = pick_device(options.device)
@@ -95,14 +97,15 @@ def cases(size: str, precision: str, device: torch.device, options: argparse.Nam
         with tempfile.TemporaryDirectory() as folder:
             yield separation(Path(folder), config, size, precision, device, options)
     if "training" in options.what:
-        yield training(config, size, precision, device)
+        yield training(config, size, precision, device, options.compile)
 
 
 def separation(
     folder: Path, config: Config, size: str, precision: str, device: torch.device, options: argparse.Namespace
 ) -> Case:
     """An ensemble with random weights on noise."""
-    separator = ensemble(folder, config, options.seeds, device=str(device), precision=precision, overlap=options.overlap)
+    how = {"precision": precision, "overlap": options.overlap, "compile": "yes" if options.compile else "no"}
+    separator = ensemble(folder, config, options.seeds, device=str(device), **how)
     networks = published.networks_like(separator.networks, config, device)
     samples = round((options.seconds or 2 * config.chunk / config.audio.sample_rate) * config.audio.sample_rate)
     mixture = 0.1 * torch.randn(2, samples)
@@ -130,11 +133,11 @@ def ensemble(folder: Path, config: Config, seeds: int, **options: Any) -> Separa
     return Separator(folder, **options)
 
 
-def training(config: Config, size: str, precision: str, device: torch.device) -> Case:
+def training(config: Config, size: str, precision: str, device: torch.device, compile: bool = False) -> Case:
     """Steps on one batch of noise; the loss of both after the same number of steps tells whether they do the same."""
     if device.type == "cpu" and size == "published":  # a batch of 6 would take minutes and 60 GB
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, batch_size=2, q=1.0))
-    trainer = Trainer(config, seed=0, device=device, precision=precision)
+    trainer = Trainer(config, seed=0, device=device, precision=precision, compile=compile)
     other = published.Training(trainer.network, config, device, precision)
     batch = config.training.batch_size
     sources = 0.1 * torch.randn(batch, len(config.sources), config.audio.num_channels, config.audio.chunk_size)
