@@ -62,6 +62,24 @@ def test_many_wrong_stems_do_not_move_the_cut() -> None:
         assert all(scores[str(i)].score < 0 for i in range(200 - wrong, 200))
 
 
+def test_two_groups_are_told_apart_and_one_is_left_whole() -> None:
+    rng = np.random.default_rng(2)
+    for spread, wrong in (
+        (4.0, 70),
+        (1.5, 110),
+    ):  # of 200: more wrong ones than a median can bear, and a narrow group of right ones
+        right = usual([*rng.normal(8, spread, 200 - wrong), *rng.normal(-13, 3, wrong)])
+        assert right.centre == pytest.approx(8, abs=1)
+        assert right.spread == pytest.approx(spread, abs=0.5)
+    flagged = []
+    for _ in range(50):
+        shares = rng.normal(8, 3, 60)  # two normal distributions would fit these better too, but not by enough
+        flagged.append(np.mean([usual(shares).score(share) < 0 for share in shares]))
+    assert np.mean(flagged) < 0.06
+    around = [*rng.normal(8, 1, 120), *rng.normal(6, 8, 120)]  # most are alike, the others to both sides of them
+    assert usual(around).spread == pytest.approx(np.quantile(around, 0.84) - np.median(around))
+
+
 def test_few_stems_are_scored_by_themselves() -> None:
     scored, found = score([measured(f"{share}", "bass", [share]) for share in (-30, -3, 0, 6, 30)], SOURCES)
     assert [stem.score for stem in scored] == pytest.approx([-10, -1, 0, 2, 10])

@@ -9,16 +9,18 @@ much of a bass, little of a voice: no level tells by itself that something is wr
                             30 dB below the loudest, or below -60 dBFS, does not count; a stem without others is silent
     score                   (own share - centre) / spread + 2, within +-10
 
-The centre is the median of the instrument's stems, the spread how far above it the 84th percentile is, at least 1 dB (one
-standard deviation, were they normal; wrong stems are below, so it is measured above). At 0, the recommended cut, a stem is two
-spreads below what is usual. While fewer than 8 stems of an instrument are heard, nothing is usual: the score is then the own
-share over 3 dB, and 0 is where the others are as loud as it.
+Where the own shares of an instrument's stems fall into two groups, centre and spread (one standard deviation) are those of
+the upper one, since what is wrong is below. Where they do not, the centre is their median, and the spread how far above it the
+84th percentile is; 1 dB at least. At 0, the recommended cut, a stem is two spreads below what is usual. While fewer than 8
+stems of an instrument are heard, nothing is usual: the score is then the own share over 3 dB, and 0 is where the others are as
+loud as it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ FEW = 8  # stems that it takes to say what is usual
 CUT = 2.0  # spreads below the centre
 ABOVE = 0.84  # quantile: one standard deviation above the median of a normal distribution
 NARROWEST = 1.0  # dB
+ROUNDS = 40  # of expectation maximisation
 TINY = 1e-12
 
 
@@ -103,8 +106,39 @@ def usual(shares: Sequence[float]) -> Usual:
     """What is usual, from the own shares of an instrument's stems; of few stems, what can be said of any."""
     if len(shares) < FEW:
         return Usual(len(shares), centre=3.0 * CUT, spread=3.0)
-    centre = float(np.median(shares))
-    return Usual(len(shares), centre, max(NARROWEST, float(np.quantile(shares, ABOVE)) - centre))
+    values = np.array(shares)
+    group = _upper_group(values)
+    if group is not None:
+        return Usual(len(shares), *group)
+    centre = float(np.median(values))
+    return Usual(len(shares), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
+
+
+def _upper_group(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Centre and spread of the upper of two groups of values; None where they are one.
+
+    Two normal distributions are fitted by expectation maximisation. They have to explain the values better than a single one
+    does (by the Bayesian information criterion, of three parameters more), and to be apart (Ashman's D above 2).
+    """
+    centres, spreads = np.quantile(values, [0.1, 0.75]), np.full(2, max(NARROWEST, values.std() / 2))
+    shares = np.array([0.3, 0.7])
+    for _ in range(ROUNDS):
+        densities = shares * _normal(values[:, None], centres, spreads)  # [N, 2]
+        belongs = densities / densities.sum(axis=1, keepdims=True)
+        shares = belongs.mean(axis=0).clip(0.01, 0.99)
+        centres = (belongs * values[:, None]).sum(axis=0) / (len(values) * shares)
+        variances = (belongs * (values[:, None] - centres) ** 2).sum(axis=0) / (len(values) * shares)
+        spreads = np.sqrt(variances).clip(NARROWEST)
+    two = np.log((shares * _normal(values[:, None], centres, spreads)).sum(axis=1)).sum()
+    one = np.log(_normal(values, values.mean(), max(NARROWEST, values.std()))).sum()
+    is_better = 2 * (two - one) > 3 * np.log(len(values))
+    is_apart = centres[1] - centres[0] > 2 * np.sqrt((spreads**2).mean())
+    return (float(centres[1]), float(spreads[1])) if is_better and is_apart else None
+
+
+def _normal(values: NDArray[np.float64], centre: Any, spread: Any) -> NDArray[np.float64]:
+    """The density of a normal distribution, never quite 0."""
+    return np.exp(-(((values - centre) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi)) + 1e-100
 
 
 def score(stems: Sequence[Measured], sources: Sequence[str]) -> tuple[list[Scored], dict[str, Usual]]:
