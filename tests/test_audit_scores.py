@@ -76,7 +76,7 @@ def test_two_groups_are_told_apart_and_one_is_left_whole() -> None:
         shares = rng.normal(8, 3, 60)  # two normal distributions would fit these better too, but not by enough
         flagged.append(np.mean([usual(shares).score(share) < 0 for share in shares]))
     assert np.mean(flagged) < 0.06
-    around = [*rng.normal(8, 1, 120), *rng.normal(6, 8, 120)]  # most are alike, the others to both sides of them
+    around = [*rng.normal(8, 1, 120), *rng.normal(8, 8, 120)]  # most are alike, the others to both sides of them
     assert usual(around).spread == pytest.approx(np.quantile(around, 0.84) - np.median(around))
 
 
