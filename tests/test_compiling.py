@@ -148,12 +148,12 @@ def test_a_full_memory_halves_the_batch_and_compiles_once_more(backend: Backend,
     backend.change = crowded
     with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
         stems = separator.separate_array(song())
-    assert separator.batch_size == 4
+    assert separator.ensemble.batch_size == 4
     assert agreement(stems, Separator(folder).separate_array(song())) > 80
     assert backend.graphs == 2
 
     with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
-        assert Separator(folder, compile="yes", batch_size=8).batch_size == 4  # found out before any audio
+        assert Separator(folder, compile="yes", batch_size=8).ensemble.batch_size == 4  # found out before any audio
 
 
 def test_auto_leaves_a_short_job_alone_and_compiles_a_long_one(

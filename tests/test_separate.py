@@ -18,7 +18,8 @@ from torch import Tensor
 
 from my_submission.src import cli, separate
 from my_submission.src.audio import AudioError, AudioFile, StemWriter
-from my_submission.src.separator import Demo, Separator
+from my_submission.src.ensemble import Ensemble
+from my_submission.src.separator import Demo
 
 MODEL = GOLDEN / "separation_A"
 STEMS = ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]
@@ -158,18 +159,18 @@ def test_the_next_song_is_decoded_while_one_is_separated(
     make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = {name: threading.Event() for name in "ab"}
-    blocks, separated = AudioFile.blocks, Separator._separate_chunks
+    blocks, separated = AudioFile.blocks, Ensemble.separate
 
     def decode(song: AudioFile) -> Iterator[np.ndarray]:
         decoded[song.path.stem].set()
         yield from blocks(song)
 
-    def separate_chunks(separator: Separator, chunks: Tensor) -> Tensor:
+    def separate_chunks(ensemble: Ensemble, chunks: Tensor) -> Tensor:
         assert decoded["b"].wait(60), "b waits for a"
-        return separated(separator, chunks)
+        return separated(ensemble, chunks)
 
     monkeypatch.setattr(AudioFile, "blocks", decode)
-    monkeypatch.setattr(Separator, "_separate_chunks", separate_chunks)
+    monkeypatch.setattr(Ensemble, "separate", separate_chunks)
     songs = [make_song(tmp_path / f"{name}.wav", seconds=0.05) for name in "ab"]
     assert run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", tmp_path / "out")[0] == 0
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,19 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from my_submission.src import UserError, checkpoint
+from my_submission.src import checkpoint
 from my_submission.src.audio import AudioArray, Block, Source, StemWriter
 from my_submission.src.background import WriteBehind
 from my_submission.src.checkpoint import CheckpointError
-from my_submission.src.compiling import Eager, pick_runner
 from my_submission.src.config import load_config
-from my_submission.src.device import PRECISIONS, is_out_of_memory, pick_device, pick_precision
+from my_submission.src.device import pick_device, pick_precision
+from my_submission.src.ensemble import Ensemble, SeparationError
 from my_submission.src.overlap_add import overlap_add
 from my_submission.src.resample import exactly, resample
-
-
-class SeparationError(UserError):
-    """A song, or a setting, with which nothing can be separated."""
 
 
 class Separator:
@@ -74,20 +69,18 @@ class Separator:
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.overlap = _at_least_one("overlap", overlap, self.config.inference.num_overlap)
-        self.batch_size = _at_least_one("batch_size", batch_size, self.config.inference.batch_size)
         if self.overlap > self.config.chunk:
             raise SeparationError(f"overlap is {self.overlap}, expected up to the {self.config.chunk} samples of a chunk")
-        self.networks = [
-            checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path)).to(self.device)
+        networks = [
+            checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path))
             for path in self.checkpoints.values()
         ]
+        batch_size = _at_least_one("batch_size", batch_size, self.config.inference.batch_size)
+        self.ensemble = Ensemble(networks, self.device, self.precision, batch_size, compile, name=str(self.folder))
         self.sources = list(self.config.sources)  # in the order of the network's source axis
-        self.batch_was_halved = False
-        self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
         self.on_progress: Callable[[int], object] = lambda frames: None  # told of samples done, at the model's rate
-        self.runner = pick_runner(compile, self.device)
-        if compile == "yes":
-            self._warm_up()
+        if compile == "yes":  # what can go wrong with it goes wrong before any audio is touched
+            self.ensemble.warm_up(torch.full((self.config.audio.num_channels, self.config.chunk), 0.1))
 
     def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
         return checkpoint.find_checkpoints(self.folder, seeds)
@@ -95,20 +88,14 @@ class Separator:
     def members(self) -> dict[int, Separator]:
         """Seed -> that member of the ensemble as a separator of its own, which shares its network with this one."""
         members = {seed: copy.copy(self) for seed in self.checkpoints}
-        for (seed, member), network in zip(members.items(), self.networks, strict=True):
-            member.checkpoints, member.networks = {seed: self.checkpoints[seed]}, [network]
+        for index, (seed, member) in enumerate(members.items()):
+            member.checkpoints, member.ensemble = {seed: self.checkpoints[seed]}, self.ensemble.member(index)
         return members
 
     def expect(self, seconds: float) -> None:
         """Say how much audio is going to come: what compile="auto" goes by. It knows the song at hand by itself."""
         hop = self.config.chunk // self.overlap
-        self.runner.expect(seconds * self.sample_rate / hop * len(self.networks))
-
-    def _warm_up(self) -> None:
-        """Let one network separate a batch: what can go wrong with compiling goes wrong before any audio is touched."""
-        first = next(iter(self.members().values()))
-        first._separate_chunks(torch.full((self.batch_size, self.config.audio.num_channels, self.config.chunk), 0.1))
-        self.batch_size, self.batch_was_halved = first.batch_size, first.batch_was_halved
+        self.ensemble.runner.expect(seconds * self.sample_rate / hop * len(self.checkpoints))
 
     def settings(self) -> dict[str, Any]:
         """All that estimates depend on, in words. Not the batch size: they do not."""
@@ -117,6 +104,11 @@ class Separator:
         return settings | {
             path.name: checkpoint.sha256(path)[:16] for path in (self.folder / "config.yaml", *self.checkpoints.values())
         }
+
+    @property
+    def redone_chunks(self) -> int:
+        """Chunks that overflowed in half precision and were done again in float32."""
+        return self.ensemble.redone_chunks
 
     @property
     def sample_rate(self) -> int:
@@ -151,10 +143,10 @@ class Separator:
         mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
         pieces = overlap_add(
             mixture,
-            self._separate_chunks,
+            self.ensemble.separate,
             chunk=self.config.chunk,
             overlap=self.overlap,
-            batch_size=self.batch_size,
+            batch_size=self.ensemble.batch_size,
             weights=self._window(),
         )
         stems = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
@@ -227,64 +219,6 @@ class Separator:
         """The challenge's way to make a message visible in its log."""
         raise NameError(msg)
 
-    @torch.inference_mode()
-    def _separate_chunks(self, chunks: Tensor) -> Tensor:
-        """[B, C, T] on the CPU -> estimates [B, S, C, T] on the device."""
-        batch, channels, samples = chunks.shape
-        estimates = torch.zeros(batch, len(self.sources), channels, samples, device=self.device)
-        # digital silence is estimated as exact zeros (the last product in the network sees to that): no need to run it
-        audible = chunks.abs().amax(dim=(1, 2)).nonzero().flatten()
-        while len(audible) > 0:
-            now = audible[: self.batch_size]
-            try:
-                estimates[now] = self._estimate(chunks[now].to(self.device))
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve_batch(len(now))
-                continue
-            audible = audible[len(now) :]
-        return estimates
-
-    def _estimate(self, mixture: Tensor) -> Tensor:
-        """[B, C, T] -> the ensemble's estimates [B, S, C, T]; what half precision cannot hold is done again without it."""
-        estimates = self._run_ensemble(mixture, self.precision)
-        if self.precision != "fp32":
-            overflowed = ~_is_finite(estimates)
-            if overflowed.any():
-                estimates[overflowed] = self._run_ensemble(mixture[overflowed], "fp32")
-                self.redone_chunks += int(overflowed.sum())
-        if not _is_finite(estimates).all():
-            raise SeparationError(
-                f"{self.folder}: the networks gave NaN or infinite samples in float32; check the checkpoints, and that the "
-                "audio lies within about +-1"
-            )
-        return estimates
-
-    def _run_ensemble(self, mixture: Tensor, precision: str) -> Tensor:
-        """One STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear: the mean of the estimates)."""
-        stft = self.networks[0].stft
-        runner = self.runner if precision == self.precision else Eager()  # chunks done again are few: no graph for them
-        spec = stft(mixture)  # [B, 2C, F, L]
-        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
-            total = runner.run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
-            for network in self.networks[1:]:
-                total += runner.run(network, spec, self.batch_size)
-        return stft.inverse(total / len(self.networks))
-
-    def _halve_batch(self, batch: int) -> None:
-        if batch == 1:
-            raise SeparationError(
-                f"{self.device}: out of memory with one chunk of {self.config.chunk / self.sample_rate:.1f} s at a time; "
-                "close other programs, take --device cpu, or a smaller inference.dim_t in config.yaml"
-            )
-        if not self.batch_was_halved:
-            warnings.warn(f"{self.device}: out of memory with {batch} chunks at a time, going on with fewer", stacklevel=2)
-        self.batch_was_halved = True
-        self.batch_size = batch // 2
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
 
 class ModelA(Separator):
     """Leaderboard A, label noise: the published behaviour, unless arguments say otherwise.
@@ -352,8 +286,3 @@ def _at_least_one(name: str, value: int | None, default: int) -> int:
     if value is not None and value < 1:
         raise SeparationError(f"{name} is {value}, expected 1 or more")
     return default if value is None else value
-
-
-def _is_finite(estimates: Tensor) -> Tensor:
-    """[B, ...] -> [B]."""
-    return torch.isfinite(estimates).flatten(1).all(dim=1)

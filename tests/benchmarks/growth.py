@@ -116,7 +116,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     seeds, how = range(job.seeds), {"device": options.device, "precision": options.precision}
     separator = open_model(options.model, seeds=seeds, overlap=job.overlap, **how)
     hop = separator.config.chunk // job.overlap
-    batch_and_one = (separator.batch_size + 1) * hop  # samples: a full batch of chunks and a smaller one
+    batch_and_one = (separator.ensemble.batch_size + 1) * hop  # samples: a full batch of chunks and a smaller one
     separator.separate_array(AudioArray(np.full((batch_and_one, 2), 0.1), RATE))
     source = AudioFile(song_of(folder.parent, job.minutes))
     before, begin = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batches", type=cli.positive, default=30, help=f"of {BATCH} mixtures")
     options = parser.parse_args(argv)
     model = open_model(options.model, device="cpu", seeds=[0])
-    network, names = model.networks[0], [folder.name for folder in track_folders(options.bleeding)]
+    network, names = model.ensemble.networks[0], [folder.name for folder in track_folders(options.bleeding)]
     rng, sums = np.random.default_rng(0), np.zeros((len(QS), 3))
     whole = np.zeros(3)
     for _ in range(options.batches):

@@ -106,7 +106,7 @@ def separation(
     """An ensemble with random weights on noise."""
     how = {"precision": precision, "overlap": options.overlap, "compile": "yes" if options.compile else "no"}
     separator = ensemble(folder, config, options.seeds, device=str(device), **how)
-    networks = published.networks_like(separator.networks, config, device)
+    networks = published.networks_like(separator.ensemble.networks, config, device)
     samples = round((options.seconds or 2 * config.chunk / config.audio.sample_rate) * config.audio.sample_rate)
     mixture = 0.1 * torch.randn(2, samples)
     source = AudioArray(mixture.T.numpy(), config.audio.sample_rate)
