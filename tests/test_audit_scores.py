@@ -11,7 +11,7 @@ import pytest
 
 from my_submission.src import UserError, audit, cli, stem_table
 from my_submission.src.auditing.masked import score_tables
-from my_submission.src.auditing.scoring import Measured, Scored, score, usual
+from my_submission.src.auditing.scoring import Measured, Scored, score, self_sdr, usual
 from my_submission.src.auditing.stems import Stem
 from my_submission.src.auditing.windows import measure
 from tests.auditing import RATE, BandModel, tone
@@ -43,14 +43,25 @@ def test_a_stem_is_compared_with_others_of_its_instrument() -> None:
     stems += [measured(f"b{i}", "bass", [-4 + x] * 6) for i, x in enumerate(rng.normal(0, 1, 40))]
     stems += [measured("bad vocals", "vocals", [2] * 6, bass=1), measured("bad bass", "bass", [-12] * 6, vocals=1)]
     scored, found = score(stems, SOURCES)
-    assert [stem.stem.track for stem in scored[:2]] == ["bad bass", "bad vocals"]
-    assert [stem.contains for stem in scored[:2]] == ["vocals", "bass"]
+    assert {stem.stem.track: stem.contains for stem in scored[:2]} == {"bad bass": "vocals", "bad vocals": "bass"}
     assert found["vocals"].centre == pytest.approx(12, abs=1)  # bass that a network always loses most of is no worse for it
     assert found["bass"].centre == pytest.approx(-4, abs=0.5)
     assert found["vocals"].spread == pytest.approx(2, abs=0.6)
     assert all(stem.score < -1 for stem in scored[:2])
     assert np.mean([stem.score < 0 for stem in scored[2:]]) < 0.06
     assert np.median([stem.score for stem in scored]) == pytest.approx(2, abs=0.3)
+
+
+def test_what_the_own_output_lacks_counts_as_much_as_what_the_others_have() -> None:
+    shares = [8 + x for x in np.random.default_rng(3).normal(0, 2, 40)]
+    stems = [measured(f"v{i}", "vocals", [share] * 3) for i, share in enumerate(shares)]
+    before, usual_before = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
+    stems[0].energies[:, 1] = 0.9 * stems[0].energies[:, 0]  # lost, and in none of the outputs
+    after, usual_after = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
+    assert after.self_sdr == pytest.approx(-10 * np.log10(0.9))
+    lost = usual_before.score(before.self_sdr) - usual_after.score(after.self_sdr)
+    assert before.score - after.score == pytest.approx(lost / 2)
+    assert lost > 4
 
 
 def test_many_wrong_stems_do_not_move_the_cut() -> None:

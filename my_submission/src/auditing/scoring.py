@@ -7,10 +7,11 @@ much of a bass, little of a voice: no level tells by itself that something is wr
     own share of a stem     that which a tenth of its windows are below, each counting as the square root of its energy: low,
                             so that a stretch shows that is wrong; not the lowest, which any stem may have by chance. A window
                             30 dB below the loudest, or below -60 dBFS, does not count; a stem without others is silent
-    score                   (own share - centre) / spread + 2, within +-10
+    self-SDR of a stem      energy of the stem over that of what its own output lacks or adds, dB, within +-30
+    score                   the mean of (own share - centre) / spread + 2 and of the same for the self-SDR, each within +-10
 
-Where the own shares of an instrument's stems fall into two groups, centre and spread (one standard deviation) are those of
-the upper one, since what is wrong is below. Where they do not, the centre is their median, and the spread how far above it the
+Where the values of an instrument's stems fall into two groups, centre and spread (one standard deviation) are those of the
+upper one, since what is wrong is below. Where they do not, the centre is their median, and the spread how far above it the
 84th percentile is; 1 dB at least. At 0, the recommended cut, a stem is two spreads below what is usual. While fewer than 8
 stems of an instrument are heard, nothing is usual: the score is then the own share over 3 dB, and 0 is where the others are as
 loud as it.
@@ -57,7 +58,7 @@ class Usual:
     """What is usual for the stems of an instrument."""
 
     stems: int  # that are not silent
-    centre: float  # dB of own share
+    centre: float  # dB
     spread: float  # dB
 
     @property
@@ -65,9 +66,9 @@ class Usual:
         """Whether there are stems enough to say."""
         return self.stems >= FEW
 
-    def score(self, share: float) -> float:
-        """An own share, dB, as a score."""
-        return min(HIGHEST, max(-HIGHEST, (share - self.centre) / self.spread + CUT + DEFAULT_THRESHOLD))
+    def score(self, value: float) -> float:
+        """A value, dB, as a score."""
+        return min(HIGHEST, max(-HIGHEST, (value - self.centre) / self.spread + CUT + DEFAULT_THRESHOLD))
 
 
 @dataclass(frozen=True)
@@ -98,20 +99,26 @@ def own_share(stem: Measured, own: int) -> tuple[NDArray[np.float64], NDArray[np
     return shares, counts, float(shares[counts][order][np.searchsorted(reached, LOW)])
 
 
+def self_sdr(stem: Measured) -> float:
+    """Global SDR of the own output, the stem being the truth: dB."""
+    total = stem.energies.sum(axis=0)
+    return float(_decibels(total[STEM], total[DISTORTION]))
+
+
 def _decibels(energy: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(10 * np.log10((energy + TINY) / (of + TINY)), -LIMIT, LIMIT)
 
 
-def usual(shares: Sequence[float]) -> Usual:
-    """What is usual, from the own shares of an instrument's stems; of few stems, what can be said of any."""
-    if len(shares) < FEW:
-        return Usual(len(shares), centre=3.0 * CUT, spread=3.0)
-    values = np.array(shares)
+def usual(found: Sequence[float]) -> Usual:
+    """What is usual, from the own shares (or self-SDRs) of an instrument's stems; of few stems, what can be said of any."""
+    if len(found) < FEW:
+        return Usual(len(found), centre=3.0 * CUT, spread=3.0)
+    values = np.array(found)
     group = _upper_group(values)
     if group is not None:
-        return Usual(len(shares), *group)
+        return Usual(len(found), *group)
     centre = float(np.median(values))
-    return Usual(len(shares), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
+    return Usual(len(found), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
 
 
 def _upper_group(values: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -148,14 +155,16 @@ def score(stems: Sequence[Measured], sources: Sequence[str]) -> tuple[list[Score
     for index, (stem, (_, _, share)) in enumerate(zip(stems, shares, strict=True)):
         if share is not None:
             by_instrument[stem.stem.instrument].append(index)
-    usuals = {name: usual([shares[index][2] for index in indices]) for name, indices in by_instrument.items() if indices}
+    heard = {name: indices for name, indices in by_instrument.items() if indices}
+    usuals = {name: usual([shares[index][2] for index in indices]) for name, indices in heard.items()}
+    usual_sdrs = {name: usual([self_sdr(stems[index]) for index in indices]) for name, indices in heard.items()}
     levels = {
         name: np.median([_levels(stems[index].energies[shares[index][1]]) for index in indices], axis=0)
         if len(indices) >= FEW
         else np.where(np.array(sources) == name, 0.0, -LIMIT)
         for name, indices in by_instrument.items()
     }
-    scored = [_score(*both, sources, usuals, levels) for both in zip(stems, shares, strict=True)]
+    scored = [_score(*both, sources, usuals, usual_sdrs, levels) for both in zip(stems, shares, strict=True)]
     return sorted(scored, key=_worst_first), usuals
 
 
@@ -174,6 +183,7 @@ def _score(
     shares: tuple[NDArray[np.float64], NDArray[np.bool_], float | None],
     sources: Sequence[str],
     usuals: Mapping[str, Usual],
+    usual_sdrs: Mapping[str, Usual],
     levels: Mapping[str, NDArray[np.float64]],
 ) -> Scored:
     by_window, counts, share = shares
@@ -185,6 +195,8 @@ def _score(
     scores = [usuals[name].score(value) if heard else None for value, heard in zip(by_window, counts, strict=True)]
     first, last = _worst_stretch(scores)
     score = usuals[name].score(share)
+    if usuals[name].is_known:  # what another instrument hides in the outputs may show in what the own one lacks
+        score = (score + usual_sdrs[name].score(self_sdr(stem))) / 2
     inside = stem.energies[first : last + 1][counts[first : last + 1]]
     foreign, loudest = _foreign(inside, name, sources, levels)
     total = stem.energies.sum(axis=0)
@@ -193,7 +205,7 @@ def _score(
         stem.stem,
         stem.seconds,
         score,
-        self_sdr=float(10 * np.log10((total[STEM] + TINY) / (total[DISTORTION] + TINY))),
+        self_sdr=self_sdr(stem),
         margin=float(10 * np.log10((total[OUTPUTS][own] + TINY) / (np.delete(total[OUTPUTS], own).max() + TINY))),
         worst=(float(starts[first]), float(ends[last])),
         contains=foreign if score < DEFAULT_THRESHOLD else "",
