@@ -12,7 +12,6 @@ tracks that failed once more. Exit status: 0, 1 where a track failed, 2 for a mi
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import inspect
 import os
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,7 +206,8 @@ def evaluate(
     if results:
         print(f"going on where the last evaluation stopped: {len(results)} of {len(tracks)} tracks are done", flush=True)
     if hasattr(wrapper.model, "expect"):
-        seconds = _seconds(wrapper.dataset_dir / track for track in tracks if track not in results)
+        left = [wrapper.dataset_dir / track / "mixture.wav" for track in tracks if track not in results]
+        seconds = audio.readable_seconds(left)
         wrapper.model.expect(2 * seconds if members else seconds)
     with tqdm(total=len(tracks), initial=len(results), desc="tracks", unit="track", disable=None) as bar:
         for track in tracks:
@@ -227,15 +227,6 @@ def evaluate(
             sys.stdout.flush()
             bar.update()
     return [results[track] for track in tracks if track in results], failed
-
-
-def _seconds(folders: Iterable[Path]) -> float:
-    """How much audio there is to separate; a mixture that cannot be read is reported when its turn comes."""
-    seconds = 0.0
-    for folder in folders:
-        with contextlib.suppress(audio.AudioError):
-            seconds += audio.AudioFile(folder / "mixture.wav").seconds
-    return seconds
 
 
 def _is_current(result: Result, wrapper: AIcrowdWrapper) -> bool:

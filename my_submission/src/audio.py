@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,6 +178,15 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
         array[position : position + block.shape[1]] = block.T
         position += block.shape[1]
     return array, file.sample_rate
+
+
+def readable_seconds(paths: Iterable[Path]) -> float:
+    """How much audio files hold; what cannot be read counts nothing, and is reported when its turn comes."""
+    seconds = 0.0
+    for path in paths:
+        with contextlib.suppress(AudioError):
+            seconds += AudioFile(path).seconds
+    return seconds
 
 
 def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str = "PCM_16") -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from my_submission.src import UserError, cli, report
-from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile
+from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
 from my_submission.src.background import ReadAhead, ahead
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
         _announce_reading(jobs, ranks)
     separator = _open_separator(options, rank)
     if options.compile == "auto":  # which goes by how much there is to do
-        separator.expect(_seconds([job for job in jobs[rank::ranks] if options.overwrite or not job.folder.exists()]))
+        mine = [job.path for job in jobs[rank::ranks] if options.overwrite or not job.folder.exists()]
+        separator.expect(readable_seconds(mine))
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:
         failed = _of_all_ranks(failed)
@@ -116,19 +117,9 @@ def _audio_below(folder: Path, out: Path) -> list[Path]:
 
 def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
     """How much there is to do; files that cannot be read are reported when their turn comes."""
+    seconds = readable_seconds(job.path for job in jobs)
     shared = f", shared by {ranks} processes" if ranks > 1 else ""
-    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {_seconds(jobs):.1f} s of audio{shared}")
-
-
-def _seconds(jobs: Sequence[Job]) -> float:
-    """How much audio the files hold that can be read."""
-    seconds = 0.0
-    for job in jobs:
-        try:
-            seconds += AudioFile(job.path).seconds
-        except AudioError:
-            continue
-    return seconds
+    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
 
 
 def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
