@@ -293,9 +293,15 @@ def test_numbers_below_one_are_refused(option: str) -> None:
 def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [device.pick_precision("auto", where) for where in (cpu, cuda, torch.device("mps"))] == ["fp32", "fp16", "fp32"]
-    for name, message in {"fp16": "fp16 is for GPUs", "int8": "precision is 'int8', expected auto, fp16, bf16, fp32"}.items():
+    refused = {
+        "fp16": "fp16 is for GPUs",
+        "tf32": "tf32 is for CUDA; on cpu, expected fp32 or bf16",
+        "int8": "precision is 'int8', expected auto, fp16, bf16, tf32, fp32",
+    }
+    for name, message in refused.items():
         with pytest.raises(DeviceError, match=message):
             device.pick_precision(name, cpu)
+    assert device.pick_precision("tf32", cuda) == "tf32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert device.pick_device("auto") == cpu
@@ -312,6 +318,25 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device.pick_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(DeviceError, match="device cuda:2 is not available here; this machine has: cuda, mps, cpu"):
         device.pick_device("cuda:2")
+
+
+def test_products_are_rounded_to_tf32_only_where_that_is_asked_for() -> None:
+    def rounded() -> list[bool]:
+        return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+
+    before, seen = rounded(), {}
+    assert before == [False, True]  # PyTorch's own: float32 convolutions are not float32
+    for precision in device.PRECISIONS:
+        with device.computing_in(precision, torch.device("cpu")):
+            seen[precision] = rounded()
+            half = torch.is_autocast_enabled("cpu")
+            assert half == (precision in ("fp16", "bf16"))
+        assert rounded() == before
+    assert seen.pop("tf32") == [True, True]
+    assert set(map(tuple, seen.values())) == {(False, False)}
+    with pytest.raises(ZeroDivisionError), device.products_in("tf32"):
+        _ = 1 / 0
+    assert rounded() == before
 
 
 @pytest.mark.cuda

@@ -210,6 +210,18 @@ def test_bf16_trains_on_a_cpu(config: Config) -> None:
     assert all(value.dtype == torch.float32 for value in ours.ema.state_dict().values())
 
 
+def test_tf32_is_for_the_way_back_too(config: Config) -> None:
+    seen: dict[str, list[bool]] = {}
+    for precision in ("fp32", "tf32"):
+        ours = Trainer(config, seed=0, device=CPU, precision=precision)
+        weight = ours.network.first_conv.weight
+        note = seen.setdefault(precision, [])
+        ours.network.first_conv.register_forward_hook(lambda *_, note=note: note.append(torch.backends.cudnn.allow_tf32))
+        weight.register_hook(lambda _, note=note: note.append(torch.backends.cudnn.allow_tf32))
+        ours.step(noise(config))
+    assert seen == {"fp32": [False, False], "tf32": [True, True]}
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_half_precision_on_a_gpu_agrees_with_a_cpu(config: Config) -> None:

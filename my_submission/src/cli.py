@@ -18,6 +18,8 @@ from tqdm import tqdm
 from my_submission.src import UserError
 from my_submission.src.allocator import keep_freed_memory
 
+PRECISIONS = ("auto", "fp16", "bf16", "tf32", "fp32")  # device.PRECISIONS says what they are; it would load torch here
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses in two lines and keeps the layout of its description."""
@@ -54,7 +56,7 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=("auto", "fp16", "bf16", "fp32"),
+        choices=PRECISIONS,
         help="of the network; auto is fp16 on CUDA, fp32 elsewhere",
     )
     parser.add_argument("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")

@@ -1,7 +1,7 @@
 """The networks of an ensemble on a device: chunks in, estimates out, whatever the device's memory and precision can hold.
 
 ensemble = Ensemble(networks, torch.device("cuda"), "fp16", batch_size=4)
-ensemble.separate(chunks)           # [B, C, T] on the CPU -> [B, S, C, T] on the device
+ensemble.separate(chunks)           # [B, C, T] -> [B, S, C, T] on the device
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from my_submission.src import UserError
 from my_submission.src.compiling import Eager, pick_runner
-from my_submission.src.device import PRECISIONS, is_out_of_memory
+from my_submission.src.device import HALF, computing_in, is_out_of_memory
 from my_submission.src.model import TFCTDFNet
 
 
@@ -28,7 +28,7 @@ class Ensemble:
 
     Args:
         networks: in evaluation mode; they are moved to the device.
-        precision: fp16, bf16 or fp32 for the networks, the STFT being float32 always.
+        precision: fp16, bf16, tf32 or fp32 for the networks, the STFT being float32 always.
         batch_size: chunks that go through a network together, fewer from where the device's memory is full.
         compile: auto, yes or no (compiling.py).
         name: of the ensemble, for messages.
@@ -65,7 +65,7 @@ class Ensemble:
 
     @torch.inference_mode()
     def separate(self, chunks: Tensor) -> Tensor:
-        """[B, C, T] on the CPU -> estimates [B, S, C, T] on the device.
+        """[B, C, T], on any device -> estimates [B, S, C, T] on the device.
 
         Raises SeparationError for an estimate that is not finite, and where the memory does not do for one chunk.
         """
@@ -88,7 +88,7 @@ class Ensemble:
     def _estimate(self, mixture: Tensor) -> Tensor:
         """[B, C, T] -> estimates [B, S, C, T]; what half precision cannot hold is done again without it."""
         estimates = self.mean_estimate(mixture, self.precision)
-        if self.precision != "fp32":
+        if self.precision in HALF:
             overflowed = ~_is_finite(estimates)
             if overflowed.any():
                 estimates[overflowed] = self.mean_estimate(mixture[overflowed], "fp32")
@@ -105,7 +105,7 @@ class Ensemble:
         stft = self.networks[0].stft
         runner = self.runner if precision == self.precision else Eager()  # chunks done again are few: no graph for them
         spec = stft(mixture)  # [B, 2C, F, L]
-        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+        with computing_in(precision, self.device):
             total = runner.run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
             for network in self.networks[1:]:
                 total += runner.run(network, spec, self.batch_size)
