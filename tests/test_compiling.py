@@ -26,7 +26,7 @@ from training import write_config, write_tracks
 from my_submission.src import cli, compiling, separate, train
 from my_submission.src.audio import AudioArray
 from my_submission.src.checkpoint import save_checkpoint
-from my_submission.src.compiling import Auto, CompilingError, Eager, Notice, pick_runner
+from my_submission.src.compiling import Auto, Compiled, CompilingError, Eager, Notice, pick_runner
 from my_submission.src.config import load_config
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.separator import Separator
@@ -45,8 +45,9 @@ class Backend:
         self.batches: list[int] = []
         self.change: Callable[[Tensor], object] = lambda estimate: None  # done to every estimate [B, S, 2C, F, L]
 
-    def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+    def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor], **options: Any) -> Callable[..., Any]:
         self.graphs += 1
+        self.options = options
 
         def run(*inputs: Tensor) -> Any:
             (estimate,) = graph.forward(*inputs)
@@ -200,6 +201,25 @@ def test_auto_goes_back_where_it_does_not_pay_or_fails(
     assert notices[1:] == [
         "the network cannot be compiled here (ValueError: no such instruction); leave --compile out; going on without"
     ]
+
+
+def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Path, backend: Backend) -> None:
+    config = load_config(folder / "config.yaml")
+    network = TFCTDFNet(config).eval()
+    specs = torch.randn(2, 1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
+    runner = Compiled(torch.device("cuda"))  # which decides how it compiles; what runs here is on the CPU
+    memory: list[Tensor] = []
+
+    def replay(estimate: Tensor) -> None:  # as a graph does, every estimate goes where the last one is
+        memory.append(memory[0].copy_(estimate) if memory else estimate.clone())
+        estimate.set_(memory[0])
+
+    backend.change = replay
+    with torch.inference_mode():
+        first, second = (runner.run(network, spec, batch_size=1) for spec in specs)
+        assert backend.options == {"options": {"triton.cudagraphs": True}}
+        for estimate, spec in zip((first, second), specs, strict=True):
+            assert torch.equal(estimate, network.separate_spec(spec))
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, notices: list[str], tmp_path: Path) -> None:

@@ -67,10 +67,15 @@ class Eager:
 
 
 class Compiled:
-    """Networks compiled, at the first run. A batch that is not full is filled up: there is one graph, of one size."""
+    """Networks compiled, at the first run. A batch that is not full is filled up: there is one graph, of one size.
 
-    def __init__(self) -> None:
-        self.separate_spec = compiled(_separate_spec)
+    On CUDA each network is recorded as a CUDA graph at its first runs, and replayed from then on: nothing is launched one by
+    one. What a replay gives lies where the next one will write, and is copied from there.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.graphs = device.type == "cuda"
+        self.separate_spec = compiled(_separate_spec, graphs=self.graphs)
 
     def expect(self, runs: float) -> None:
         """Of no interest here."""
@@ -80,8 +85,10 @@ class Compiled:
         batch = len(spec)
         if batch < batch_size:
             spec = F.pad(spec, (0,) * 7 + (batch_size - batch,))  # with zeros: the items of a batch do not know each other
+        torch.compiler.cudagraph_mark_step_begin()
         with explained():
-            return self.separate_spec(network, spec)[:batch]
+            estimate = self.separate_spec(network, spec)[:batch]
+        return estimate.clone() if self.graphs else estimate
 
 
 class Auto:
@@ -90,7 +97,8 @@ class Auto:
     Where they turn out to be no quicker compiled, or cannot be compiled, it goes on as before. Each decision is a Notice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.runner: Eager | Compiled = Eager()
         self.settled = False
         self.left = 0.0  # runs that are expected to come
@@ -134,7 +142,7 @@ class Auto:
             f"compiling the network first, which may take {_spoken(START_UP)}; without it, about {_spoken(left)} of work are "
             "left (--compile no goes without)"
         )
-        self.runner, self.before = Compiled(), seconds
+        self.runner, self.before = Compiled(self.device), seconds
 
     def _settle(self, runner: Eager | Compiled, message: str) -> None:
         self.runner, self.settled = runner, True
@@ -157,22 +165,23 @@ def pick_runner(choice: str, device: torch.device) -> Runner:
     if choice == "yes":
         require(device)
         _note(f"compiling the network first, which may take {_spoken(START_UP)} (--compile no goes without)")
-        return Compiled()
+        return Compiled(device)
     missing = what_is_missing(device)
     if device.type == "cpu" and not missing:
-        return Auto()
+        return Auto(device)
     reason = f"that needs {missing}" if missing else f"what it saves on {device.type} is unmeasured; --compile yes does it"
     _note(f"not compiled: {reason}")
     return Eager()
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled(function: Callable[..., Tensor], *, graphs: bool = False) -> Callable[..., Tensor]:
     """The function compiled, at its first call, for tensors of one size, as a whole or with an error.
 
-    In Inductor's default mode, on CUDA too: what its other modes would search for there is unmeasured, and they take minutes
-    more to begin with.
+    graphs: as CUDA graphs. Else in Inductor's default mode, on CUDA too: it chooses channels-last there by itself and fuses
+    what lies between convolutions; what its other modes would search for is unmeasured, and takes minutes more.
     """
-    return torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False)
+    options = {"triton.cudagraphs": True} if graphs else None
+    return torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False, options=options)
 
 
 def _separate_spec(network: TFCTDFNet, spec: Tensor) -> Tensor:

@@ -144,6 +144,7 @@ class TrainingConfig:
     datasets: tuple[str, ...] = ()  # folders, used where the command line names none
     activation_checkpointing: bool = False  # compute activations twice instead of keeping them: slower, less memory
     lr_schedule: str = "constant"  # or cosine: from lr down to 0 at num_steps
+    optimizer: str = "adam"  # or muon
     warmup_steps: int = 0  # over which the rate rises to lr
     gain_db: tuple[float, float] | None = None  # every stem drawn gets a gain from between these
     same_song: float = 0.0  # share of the samples whose stems all come from one place of one track
@@ -160,6 +161,7 @@ class TrainingConfig:
             self.lr_schedule in ("constant", "cosine"),
             f"training.lr_schedule is {self.lr_schedule!r}, expected constant or cosine",
         )
+        _require(self.optimizer in ("adam", "muon"), f"training.optimizer is {self.optimizer!r}, expected adam or muon")
         _require(
             0 <= self.warmup_steps < self.num_steps,
             f"training.warmup_steps is {self.warmup_steps}, expected 0 up to below training.num_steps = {self.num_steps}",

@@ -32,6 +32,7 @@ from my_submission.src.device import pick_device, pick_precision
 from my_submission.src.ensemble import Ensemble, SeparationError
 from my_submission.src.overlap_add import overlap_add
 from my_submission.src.resample import exactly, resample
+from my_submission.src.transfer import downloaded, uploaded
 
 
 class Separator:
@@ -40,7 +41,7 @@ class Separator:
     Args:
         folder: holds config.yaml and checkpoints (checkpoint.find_checkpoints says which count).
         device: cuda, cuda:1, mps, cpu; auto takes the first of cuda, mps, cpu that is there.
-        precision: fp16, bf16 or fp32 for the network, the STFT being float32 always; auto is fp16 on CUDA, else fp32.
+        precision: fp16, bf16, tf32 or fp32 for the network, the STFT being float32 always; auto is fp16 on CUDA, else fp32.
         overlap: chunks that cover each sample; the config's where None.
         batch_size: chunks that go through the network together; the config's where None. The result does not depend on it.
         seeds: the ensemble's members; all that are there where None.
@@ -140,7 +141,7 @@ class Separator:
         self.expect(source.frames / source.sample_rate)
         samples = max(1, round(source.frames * self.sample_rate / source.sample_rate))  # at the networks' rate
         blocks = exactly(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
-        mixture = (torch.from_numpy(block).expand(channels, -1) for block in blocks)
+        mixture = uploaded((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
         pieces = overlap_add(
             mixture,
             self.ensemble.separate,
@@ -149,7 +150,8 @@ class Separator:
             batch_size=self.ensemble.batch_size,
             weights=self._window(),
         )
-        stems = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
+        finished = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
+        stems = downloaded(finished, self.device)
         if source.sample_rate == self.sample_rate:
             yield from stems
             return
@@ -166,15 +168,15 @@ class Separator:
         place = (torch.arange(self.config.chunk, dtype=torch.float64) + 0.5) / self.config.chunk
         return torch.sin(math.pi * place).square().float()  # a Hann window, taken where it is nowhere zero
 
-    def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Block]:
+    def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Tensor]:
         """(mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]: the residual rule, and back to mono."""
         for mixture, estimates in pieces:
             if share_residual and self.residual_to is not None:
-                estimates[self.residual_to] += (mixture.to(self.device) - estimates.sum(dim=0)) / 2
+                estimates[self.residual_to] += (mixture - estimates.sum(dim=0)) / 2
             if mono:
                 estimates = estimates.mean(dim=1, keepdim=True)  # noqa: PLW2901
             self.on_progress(mixture.shape[-1])
-            yield estimates.cpu().numpy()
+            yield estimates
 
     def separate_array(self, source: Source) -> NDArray[np.float32]:
         """Separate audio into memory: stems [S, n, C]."""

@@ -18,11 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from my_submission.src import UserError, compiling
 from my_submission.src.config import Config, TrainingConfig
-from my_submission.src.device import PRECISIONS
+from my_submission.src.device import computing_in, products_in
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.training.distributed import World
+from my_submission.src.training.optimizer import make_optimizer
 
 PATIENCE = 10  # steps in a row without a finite loss, after which a run is given up
 
@@ -43,12 +44,12 @@ class StepResult:
 
 
 class Trainer:
-    """The published training: masked loss, Adam with a constant rate, an average of the weights.
+    """The published training, unless the config asks for more: masked loss, Adam, a constant rate, an average of the weights.
 
     Args:
         config: decides everything that the step computes.
         seed: of the initial weights.
-        device, precision: fp16, bf16 or fp32; fp16 comes with a gradient scaler.
+        device, precision: fp16, bf16, tf32 or fp32; fp16 comes with a gradient scaler.
         world: the other processes, if any; the batch of the config is divided among them.
         weights: a state dict of this network to begin with, instead of random ones.
         compile: whether the first step compiles the network, which takes minutes. Steps are what they are without it, but for
@@ -81,7 +82,7 @@ class Trainer:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.to(device).train()
         self.ema = EMA(self.network, training.ema_momentum)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=training.lr, fused=True)
+        self.optimizer = make_optimizer(training.optimizer, self.network.parameters(), training.lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if compile:
             self.network.separate_spec = compiling.compiled(self.network.separate_spec)
@@ -106,7 +107,7 @@ class Trainer:
         sources = sources.to(self.device, non_blocking=True)
         mixture = sources.sum(dim=1)  # [b, C, T]
         target = sources if self.target is None else sources[:, self.target]
-        with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+        with computing_in(self.precision, self.device):
             estimate = self.forward(mixture)  # the shape of target
         loss, kept = masked_loss_and_kept(estimate, target, training.q, training.coarse_loss_clip)  # a scalar, [b, S]
         shares = kept.sum(dim=0) * (self.world.size / training.batch_size)  # [S]; the mean over the ranks is the batch's
@@ -116,7 +117,8 @@ class Trainer:
 
         norm, finite = math.nan, math.isfinite(value)  # the same on every rank: a NaN anywhere is a NaN everywhere
         if finite:
-            self.scaler.scale(loss).backward()
+            with products_in(self.precision):
+                self.scaler.scale(loss).backward()
             # The original clipped gradients that were still scaled: to some 65536th of what the config said.
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), training.grad_clip or math.inf).item()
