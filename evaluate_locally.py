@@ -208,7 +208,7 @@ def evaluate(
     if hasattr(wrapper.model, "expect"):
         left = [wrapper.dataset_dir / track / "mixture.wav" for track in tracks if track not in results]
         seconds = audio.readable_seconds(left)
-        wrapper.model.expect(2 * seconds if members else seconds)
+        wrapper.model.expect(2 * seconds if members else seconds)  # the ensemble, and each of its members by itself
     with tqdm(total=len(tracks), initial=len(results), desc="tracks", unit="track", disable=None) as bar:
         for track in tracks:
             if track in results:

@@ -26,11 +26,15 @@ class BandModel:
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text("bands")
         self.separated: list[str] = []  # names of what was begun
+        self.expected: list[float] = []  # seconds of audio that were said to come
         self.on_progress: Callable[[int], object] = lambda frames: None
         self.on_begin: Callable[[], object] = lambda: None
 
     def settings(self) -> dict[str, str]:
         return {"the model's folder": str(self.folder), "config.yaml": (self.folder / "config.yaml").read_text()}
+
+    def expect(self, seconds: float) -> None:
+        self.expected.append(seconds)
 
     def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
         assert not share_residual  # or stems would seem to hold `other`

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from my_submission.src import audio
-from my_submission.src.audio import AudioArray, AudioError, AudioFile, StemWriter
+from my_submission.src.audio import AudioArray, AudioError, AudioFile
+from my_submission.src.stem_writer import StemWriter
 
 FORMATS = {
     "wav": {"subtype": "PCM_16"},
@@ -185,7 +186,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing(tmp_path: Path, run_python: Callable[..., object]) -> None:
     program = f"""
 import resource, signal, numpy, sys
-from my_submission.src.audio import StemWriter, AudioError
+from my_submission.src.audio import AudioError
+from my_submission.src.stem_writer import StemWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -203,6 +205,6 @@ except AudioError as error:
 def test_a_wav_too_large_for_its_header_becomes_rf64(tmp_path: Path) -> None:
     four_hours = 4 * 3600 * 44100
     for frames, form in ((1000, "WAV"), (four_hours, "RF64")):
-        with audio._create(tmp_path / "a.wav", 44100, 2, frames, "wav", "FLOAT"):
+        with audio.create(tmp_path / "a.wav", 44100, 2, frames, "wav", "FLOAT"):
             pass
         assert soundfile.info(tmp_path / "a.wav").format == form

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from my_submission.src.audio import BLOCK, AudioArray, AudioError, AudioFile, StemWriter
+from my_submission.src.audio import BLOCK, AudioArray, AudioError, AudioFile
 from my_submission.src.background import READ_AHEAD, WRITE_BEHIND, ReadAhead, WriteBehind, ahead
+from my_submission.src.stem_writer import StemWriter
 
 Song = Callable[..., Path]
 

@@ -17,9 +17,10 @@ from conftest import GOLDEN, ROOT
 from torch import Tensor
 
 from my_submission.src import cli, separate
-from my_submission.src.audio import AudioError, AudioFile, StemWriter
+from my_submission.src.audio import AudioError, AudioFile
 from my_submission.src.ensemble import Ensemble
 from my_submission.src.separator import Demo
+from my_submission.src.stem_writer import StemWriter
 
 MODEL = GOLDEN / "separation_A"
 STEMS = ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]

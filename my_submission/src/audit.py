@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from my_submission.src import UserError, cli, report, stem_table
-from my_submission.src.audio import AudioFile
+from my_submission.src.audio import AudioFile, readable_seconds
 from my_submission.src.auditing import COLUMNS, AuditError, masked, page
 from my_submission.src.auditing.scoring import Measured, Scored, Usual, count_below, score
 from my_submission.src.auditing.stems import Stem, find_stems, find_tracks
@@ -151,6 +151,7 @@ def measure_all(
     there = sum(key in known for key in keys.values())
     if there:
         print(f"going on where the last audit stopped: {there} of {len(stems)} stems are done", flush=True)
+    separator.expect(readable_seconds(stem.path for stem, key in keys.items() if key not in known))
     measured = []
     with tqdm(total=len(stems), initial=there, desc="stems", unit="stem", disable=None) as bar:
         for stem, key in keys.items():

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from my_submission.src.audio import Block, Source, StemWriter
+from my_submission.src.audio import Block, Source
+from my_submission.src.stem_writer import StemWriter
 
 READ_AHEAD = 16  # blocks: the first chunk of the published size
 WRITE_BEHIND = 2  # blocks of finished samples, each as large as a batch of chunks is apart from the next

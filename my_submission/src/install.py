@@ -91,6 +91,8 @@ def _checked_paths(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.
             continue
         if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
             raise CheckpointError(f"{archive}: {member.filename!r} is a link or encrypted, expected plain files")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(f"{archive}: {member.filename!r} is packed in an unusual way; pack it anew with zip")
         if str(path) in members:
             raise CheckpointError(f"{archive}: holds {member.filename!r} twice")
         known = len(path.parts) == 2 and path.parts[0] in MODELS and (str(path) in PUBLISHED or path.name == CONFIG)
@@ -162,8 +164,10 @@ def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) 
     try:
         with opened.open(member) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise CheckpointError(f"{archive}: {member.filename} is damaged ({error}); download the archive again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: a password, an unknown compression
+        raise CheckpointError(
+            f"{archive}: {member.filename} cannot be unpacked ({error}); download the archive again"
+        ) from error
 
 
 def _put_in_place(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> list[Path]:

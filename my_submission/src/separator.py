@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import checkpoint
-from my_submission.src.audio import AudioArray, Block, Source, StemWriter
+from my_submission.src.audio import AudioArray, Block, Source
 from my_submission.src.background import WriteBehind
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import load_config
@@ -32,6 +32,7 @@ from my_submission.src.device import pick_device, pick_precision
 from my_submission.src.ensemble import Ensemble, SeparationError
 from my_submission.src.overlap_add import overlap_add
 from my_submission.src.resample import exactly, resample
+from my_submission.src.stem_writer import StemWriter
 from my_submission.src.transfer import downloaded, uploaded
 
 
@@ -197,9 +198,7 @@ class Separator:
         """
         return self.separate_behind(folder, source, container, subtype).wait()
 
-    def separate_behind(
-        self, folder: str | Path, source: Source, container: str = "wav", subtype: str = "PCM_16"
-    ) -> WriteBehind:
+    def separate_behind(self, folder: str | Path, source: Source, container: str, subtype: str) -> WriteBehind:
         """As `separate_to`, but returns while a thread is still finishing the files: its `wait` gives the gain."""
         channels = 1 if source.channels == 1 else self.config.audio.num_channels
         files = StemWriter(folder, self.sources, source.sample_rate, channels, source.frames, container, subtype)

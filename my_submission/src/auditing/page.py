@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from my_submission.src import UserError, cli, report
-from my_submission.src.audio import AudioFile, StemWriter
+from my_submission.src.audio import AudioFile
 from my_submission.src.auditing import COLUMNS
 from my_submission.src.auditing.scoring import Scored, Usual, count_below
 from my_submission.src.reporting import suspects as markup
 from my_submission.src.reporting.lanes import Lane, slug, write_lanes
+from my_submission.src.stem_writer import StemWriter
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
