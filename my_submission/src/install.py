@@ -164,10 +164,8 @@ def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) 
     try:
         with opened.open(member) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: a password, an unknown compression
-        raise CheckpointError(
-            f"{archive}: {member.filename} cannot be unpacked ({error}); download the archive again"
-        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise CheckpointError(f"{archive}: {member.filename} is damaged ({error}); download the archive again") from error
 
 
 def _put_in_place(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> list[Path]:
