@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from my_submission.src.config import Config, ModelConfig
+from my_submission.src.fused import norm_activation
 from my_submission.src.stft import STFT
 
 
@@ -142,7 +143,7 @@ class ResidualUnit(Recomputable):
         super().__init__()
         narrow = bins // model.bottleneck_factor
         self.tfc1 = _pre_activated(model, width_in, nn.Conv2d(width_in, width, 3, padding=1, bias=False))
-        self.tdf = nn.Sequential(
+        self.tdf = PreActivated(
             *_pre_activated(model, width, nn.Linear(bins, narrow, bias=False)),
             *_pre_activated(model, width, nn.Linear(narrow, bins, bias=False)),
         )
@@ -196,8 +197,19 @@ class Rescale(Recomputable):
         return self.conv(x)
 
 
-def _pre_activated(model: ModelConfig, width: int, layer: nn.Module) -> nn.Sequential:
-    return nn.Sequential(norm(model, width), activation(model), layer)
+class PreActivated(nn.Sequential):
+    """Norm, activation and a layer; or several times these three."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As nn.Sequential, with norm and activation as one where that can be."""
+        parts = iter(self)
+        for normalise, activate, layer in zip(parts, parts, parts, strict=True):
+            x = layer(norm_activation(normalise, activate, x))
+        return x
+
+
+def _pre_activated(model: ModelConfig, width: int, layer: nn.Module) -> PreActivated:
+    return PreActivated(norm(model, width), activation(model), layer)
 
 
 def norm(model: ModelConfig, channels: int) -> nn.Module:
