@@ -12,7 +12,7 @@ from my_submission.src import cli
 from my_submission.src.separator import Demo, open_model
 
 MEMBERS = ("seed 0", "seed 1", "seed 2")
-MEAN, EACH = 5.3, 4.5  # dB, on two songs that are harder than most: a little below what the checkpoints reach
+MEAN, EACH = 6.3, 5.1  # dB, on two songs that are harder than most: a little below what the checkpoints reach
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_two_songs_reach_the_floors(home: Path, monkeypatch: pytest.MonkeyPatch,
     assert min(scores.values()) >= EACH
     members = {name: float(value) for name, value in re.findall(r"^(seed \d) by itself: (\S+)$", printed, re.MULTILINE)}
     assert tuple(members) == MEMBERS
-    assert sum(members.values()) / len(members) < scores["mean_sdr"]
+    assert max(members.values()) < scores["mean_sdr"]
 
     page = (home / "report.html").read_text()
     assert all(word in page for word in ("song_1000000", "song_1000001", *MEMBERS))
