@@ -427,7 +427,7 @@ def test_an_interrupted_run_goes_on(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    owner, name = (shutil, "copyfile") if module == "shutil" else (audio, "_create")
+    owner, name = (shutil, "copyfile") if module == "shutil" else (audio, "create")
     original = getattr(owner, name)
     monkeypatch.setattr(owner, name, stop)
     assert run(capsys, *command)[0] == 130
@@ -622,7 +622,7 @@ def test_what_is_there_is_not_written_into(tmp_path: Path, capsys: pytest.Captur
     assert {**digests(out), "corrupt.jsonl": ""} == {**before, "corrupt.jsonl": ""}
 
 
-@pytest.mark.parametrize("function", ["copyfile", "_create"])
+@pytest.mark.parametrize("function", ["copyfile", "create"])
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_full_disk_leaves_whole_tracks_or_nothing(
     function: str, at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -29,11 +29,11 @@ def norm_activation(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor
 
 def _can_be_fused(norm: nn.Module, activation: nn.Module, x: Tensor) -> bool:
     return (
-        _has_kernels(x.device)
+        not torch.compiler.is_compiling()  # the compiler fuses by itself
+        and _has_kernels(x.device)
         and isinstance(norm, nn.InstanceNorm2d)
         and type(activation) in ACTIVATIONS
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()  # the compiler fuses by itself
     )
 
 
