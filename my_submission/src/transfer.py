@@ -43,7 +43,7 @@ def downloaded(pieces: Iterable[Tensor], device: torch.device) -> Iterator[Block
         return
     streams = torch.get_device_module(device)
     own = streams.Stream(device)
-    before: tuple[Tensor, Tensor, Any] | None = None
+    before: tuple[Tensor, Tensor, Any] | None = None  # with its source, whose memory would be used anew before it is copied
     for piece in pieces:
         own.wait_stream(streams.current_stream(device))
         done = streams.Event()
@@ -51,10 +51,10 @@ def downloaded(pieces: Iterable[Tensor], device: torch.device) -> Iterator[Block
             here = _pinned_like(piece).copy_(piece, non_blocking=True)
             done.record(own)
         if before is not None:
-            yield _arrived(*before)
+            yield _arrived(*before[1:])
         before = piece, here, done
     if before is not None:
-        yield _arrived(*before)
+        yield _arrived(*before[1:])
 
 
 def _copies_beside(device: torch.device) -> bool:
@@ -66,8 +66,7 @@ def _pinned_like(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
 
 
-def _arrived(there: Tensor, here: Tensor, done: Any) -> Block:
-    """What was copied, once it is. Up to here `there` must live, or its memory would be used anew."""
+def _arrived(here: Tensor, done: Any) -> Block:
+    """What was copied, once it is."""
     done.synchronize()
-    del there
     return here.numpy()

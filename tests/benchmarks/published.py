@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my_submission.src.config import Config
-from my_submission.src.device import PRECISIONS
+from my_submission.src.device import computing_in, products_in
 from my_submission.src.model import TFCTDFNet
 
 
@@ -67,7 +67,7 @@ def separate(networks: Sequence[Network], mixture: Tensor, config: Config, overl
     for network in networks:
         output = None
         for batch in chunks.split(config.inference.batch_size):
-            with torch.autocast(batch.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            with computing_in(precision, batch.device):
                 estimates = network(batch)
             for estimate in estimates:
                 if output is None:
@@ -97,13 +97,14 @@ class Training:
         """One step on sources [B, S, C, T]; gives the loss."""
         sources = sources.to(self.device)
         self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+        with computing_in(self.precision, self.device):
             estimates = self.network(sources.sum(dim=1))
             errors = F.mse_loss(estimates.float(), sources, reduction="none").transpose(0, 1)  # [S, B, C, T]
             errors = errors.mean(dim=(2, 3)) if self.training.coarse_loss_clip else errors.flatten(1)
             threshold = torch.quantile(errors.detach(), self.training.q, dim=1, keepdim=True)
             loss = ((errors < threshold) * errors).mean()
-        self.scaler.scale(loss).backward()
+        with products_in(self.precision):
+            self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for name, value in self.network.named_parameters():

@@ -35,7 +35,7 @@ from my_submission.src.allocator import keep_freed_memory  # noqa: E402
 from my_submission.src.audio import AudioArray  # noqa: E402
 from my_submission.src.checkpoint import save_checkpoint  # noqa: E402
 from my_submission.src.config import Config, load_config  # noqa: E402
-from my_submission.src.device import pick_device  # noqa: E402
+from my_submission.src.device import PRECISIONS, pick_device, products_in  # noqa: E402
 from my_submission.src.model import TFCTDFNet  # noqa: E402
 from my_submission.src.separator import Separator  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
@@ -210,14 +210,14 @@ def print_row(row: dict[str, Any], first: bool) -> None:
 
 def matmul_rate(device: torch.device, precision: str) -> float:
     """Floating-point operations per second in a product of two large square matrices."""
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device).to(kind) for _ in range(2))
+    a, b = (torch.randn(n, n, device=device).to(PRECISIONS[precision]) for _ in range(2))
     seconds = []
     for _ in range(7):
         synchronize(device)
         begin = time.perf_counter()
-        a @ b
+        with products_in(precision):
+            a @ b
         synchronize(device)
         seconds.append(time.perf_counter() - begin)
     return 2 * n**3 / min(seconds)
