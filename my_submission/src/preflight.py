@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,9 @@ from typing import Any
 
 from my_submission.src import UserError, cli
 from my_submission.src.atomic import replacing
-from my_submission.src.trial_run import FAIL, JUDGEMENTS, PASS, UNKNOWN, Verdict, run_wrapper
+from my_submission.src.package_lists import judge_apt, judge_requirements
+from my_submission.src.trial_run import JUDGEMENTS, run_wrapper
+from my_submission.src.verdict import FAIL, PASS, UNKNOWN, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CKPTS = "my_submission/ckpts"
@@ -37,7 +38,6 @@ FLAGS = {  # leaderboard -> what aicrowd.json must say
     for board in "AB"
 }
 PLACEHOLDER = "your-aicrowd-name"
-REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # what the wrapper imports; numpy and soundfile are the kit's own too
 LARGE = 5_000_000  # bytes: what is larger goes through git-lfs
 
 
@@ -194,41 +194,6 @@ def check_tracked(subject: Subject) -> Verdict:
     return Verdict(PASS, f"{len(subject.tracked)} files, and all that the model imports is among them")
 
 
-def check_requirements(subject: Subject) -> Verdict:
-    """requirements.txt pins everything, and holds what the wrapper imports."""
-    try:
-        text = (subject.root / "requirements.txt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return Verdict(FAIL, "requirements.txt is not there, or no text; the image is built from it")
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
-    lines = [line for line in lines if line and not re.match(r"--(extra-)?index-url\b|--find-links\b", line)]
-    pins = [re.fullmatch(r"([A-Za-z0-9][\w.-]*)\s*(\[[^]]*\])?\s*==\s*[\w.!+-]+\s*(;.*)?(--hash.*)?", line) for line in lines]
-    unpinned = [line for line, pin in zip(lines, pins, strict=True) if not pin]
-    if unpinned:
-        return Verdict(FAIL, f"requirements.txt: not pinned: {', '.join(unpinned)}; expected name==version")
-    names = {re.sub(r"[-_.]+", "-", pin[1]).lower() for pin in pins if pin}
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        return Verdict(FAIL, f"requirements.txt: missing {', '.join(missing)}, which the wrapper imports")
-    return Verdict(PASS, f"{len(names)} packages, all pinned")
-
-
-def check_apt(subject: Subject) -> Verdict:
-    """apt.txt lists Debian packages, git and libsndfile among them, as the kit has it."""
-    try:
-        lines = (subject.root / "apt.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return Verdict(FAIL, "apt.txt is not there, or no text; expected the lines git and libsndfile1")
-    names = [name for line in lines if (name := line.partition("#")[0].strip())]
-    wrong = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=\S+)?", name)]
-    if wrong:
-        return Verdict(FAIL, f"apt.txt: no name of a Debian package: {', '.join(wrong)}; expected one a line")
-    missing = [name for name in ("git", "libsndfile") if not any(re.match(rf"{name}(\d|-|=|$)", found) for found in names)]
-    if missing:
-        return Verdict(FAIL, f"apt.txt: missing {', '.join(missing)}; expected the lines git and libsndfile1")
-    return Verdict(PASS, ", ".join(names))
-
-
 def check_git_lfs(subject: Subject) -> Verdict:
     """git-lfs is there, where something travels that needs it."""
     if shutil.which("git-lfs") or _git(subject.root, "lfs", "version") is not None:
@@ -250,8 +215,8 @@ CHECKS: dict[str, Callable[[Subject], Verdict]] = {
     "checkpoints": check_checkpoints,
     "what travels": check_travel,
     "tracked": check_tracked,
-    "requirements.txt": check_requirements,
-    "apt.txt": check_apt,
+    "requirements.txt": lambda subject: judge_requirements(subject.root),
+    "apt.txt": lambda subject: judge_apt(subject.root),
     "git-lfs": check_git_lfs,
 }
 

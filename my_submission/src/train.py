@@ -19,13 +19,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a script: put the repository's root in the place of this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from my_submission.src import UserError, cli
-from my_submission.src.atomic import replacing
 from my_submission.src.stem_table import DEFAULT_THRESHOLD
 from my_submission.src.training import launch
 
@@ -119,6 +118,7 @@ class _Plan:
 def _start(options: argparse.Namespace, world: World) -> Run:
     """Check everything, then build the run; on all ranks or on none."""
     from my_submission.src.training import resume
+    from my_submission.src.training.folder import prepare
     from my_submission.src.training.run import Run
     from my_submission.src.training.trainer import Trainer
 
@@ -154,7 +154,9 @@ def _start(options: argparse.Namespace, world: World) -> Run:
     _refuse_different_data(run.data(), world)
     with world.agreement():
         if world.leads:
-            _prepare_folder(options, plan)
+            heading = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
+            heading += f"# {plan.kept}\n" if plan.kept else ""
+            prepare(plan.folder, options.seed, config, heading, options.restart)
             _announce(options, plan, run)
     return run
 
@@ -164,6 +166,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     from my_submission.src.dataset import find_tracks
     from my_submission.src.device import pick_precision
     from my_submission.src.training import resume
+    from my_submission.src.training.folder import refuse_other_network
     from my_submission.src.training.run import checkpoint_path
 
     config = load_config(options.config)
@@ -174,7 +177,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     training = dataclasses.replace(training, datasets=data, num_steps=options.num_steps or training.num_steps)
     config = dataclasses.replace(config, training=training)
     folder = options.model_path or options.config.parent
-    _refuse_other_network(folder / "config.yaml", config)
+    refuse_other_network(folder / "config.yaml", config)
     device = _device(options, world)
     precision = pick_precision(options.precision, device)
     weights = _weights(options.init, config)
@@ -227,25 +230,6 @@ def _device(options: argparse.Namespace, world: World) -> torch.device:
     return device
 
 
-def _refuse_other_network(path: Path, config: Config) -> None:
-    """A folder is one model: its config.yaml must do for this run's checkpoint too."""
-    from my_submission.src.config import load_config
-    from my_submission.src.training.resume import differences
-
-    if not path.exists():
-        return
-    there, ours = (_network(each) for each in (load_config(path), config))
-    if there != ours:
-        raise TrainError(f"{path}: is of another network ({'; '.join(differences(there, ours))}); take another --model_path")
-
-
-def _network(config: Config) -> dict[str, Any]:
-    """What a checkpoint has to fit."""
-    tree = config.as_dict()
-    names = {"training.instruments": list(config.sources)}
-    return {**{f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}, **names}
-
-
 def _refuse_different_data(data: dict[str, list[str]], world: World) -> None:
     everyones = world.gather(data)
     with world.agreement():
@@ -253,30 +237,6 @@ def _refuse_different_data(data: dict[str, list[str]], world: World) -> None:
             if any(theirs[key] != data[key] for theirs in everyones):
                 counts = ", ".join(f"{len(theirs[key])} on rank {rank}" for rank, theirs in enumerate(everyones))
                 raise TrainError(f"the processes {what} ({counts}); give every machine the same files")
-
-
-def _prepare_folder(options: argparse.Namespace, plan: _Plan) -> None:
-    """Write down what is run; config.yaml only where there is none: one that is there is its owner's."""
-    import yaml
-
-    from my_submission.src.training import resume
-
-    text = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
-    text += f"# {plan.kept}\n" if plan.kept else ""
-    text += yaml.safe_dump(plan.config.as_dict(), sort_keys=False)
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        resume.discard_leftovers(plan.folder, options.seed)
-        if options.restart:
-            resume.discard_states(plan.folder, options.seed)
-        for name in (f"train_seed{options.seed}.yaml", "config.yaml"):
-            path = plan.folder / name
-            if name == "config.yaml" and path.exists():
-                continue
-            with replacing(path) as partial:
-                partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TrainError(f"{plan.folder}: cannot be written to ({error.strerror})") from error
 
 
 def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:

@@ -21,7 +21,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from my_submission.src import audio
 from my_submission.src.scores import INSTRUMENTS, LIMIT
 from my_submission.src.synth import make_song
+from my_submission.src.verdict import FAIL, PASS, UNKNOWN, Verdict
 
 SECONDS = 30
 RATE = 44100  # Hz
@@ -37,14 +38,6 @@ KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIB
 PROXY = ("127.0.0.1", "9")  # where nobody answers: it stops curl and wget too, which no hook of ours sees
 
 MEMORY_LIMIT = 16e9  # bytes, of the machine and of its GPU alike
-PASS, FAIL, UNKNOWN = "pass", "fail", "cannot tell"
-
-
-class Verdict(NamedTuple):
-    """What a check found: PASS, FAIL or UNKNOWN, and a sentence that says why and what to do."""
-
-    status: str
-    detail: str
 
 
 @dataclasses.dataclass
