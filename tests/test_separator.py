@@ -99,13 +99,26 @@ def test_half_of_what_is_left_goes_to_other() -> None:
 
 
 def test_the_residual_rule_needs_all_of_the_mixture_and_other(small_model: Path) -> None:
-    assert ENSEMBLE.residual_to == 3
-    assert Separator(edited(small_model, instruments=["vocals", "drums", "bass", "rest"])).residual_to is None
+    assert ENSEMBLE.residual_shares == [0, 0, 0, 0.5]
+    assert Separator(edited(small_model, instruments=["vocals", "drums", "bass", "rest"])).residual_shares == [0] * 4
     for path in small_model.glob("*.ckpt"):
         path.unlink()
     for name in ("config.yaml", "weights.ckpt"):
         shutil.copy(GOLDEN / "group_relu_target" / name, small_model)
-    assert Separator(edited(small_model, target_instrument="other")).residual_to is None
+    assert Separator(edited(small_model, target_instrument="other")).residual_shares == [0]
+
+
+def test_a_residual_that_is_shared_brings_the_stems_to_the_mixture_and_nearer_to_the_truth(small_model: Path) -> None:
+    truth = np.stack([noise(3000, seed=seed) for seed in range(4)])  # any four that sum to the mixture
+    mixture = truth.sum(axis=0)
+    config = small_model / "config.yaml"
+    config.write_text(config.read_text().replace("inference:", "inference:\n  residual: shared"))
+    separator = Separator(small_model)
+    raw = np.concatenate(list(separator.separate(AudioArray(mixture, 44100), share_residual=False)), axis=2).swapaxes(1, 2)
+    stems = separator.separate_array(AudioArray(mixture, 44100))
+    np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-5 * np.abs(mixture).max())
+    np.testing.assert_allclose(stems - raw, np.broadcast_to((stems - raw)[0], stems.shape), atol=1e-5 * np.abs(mixture).max())
+    assert np.square(stems - truth).sum() < np.square(raw - truth).sum()
 
 
 def test_one_target_and_other_instruments() -> None:

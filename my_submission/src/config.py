@@ -179,12 +179,17 @@ class InferenceConfig:
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
     window: str = "rectangular"  # or hann: a chunk counts less towards its ends
+    residual: str = "other"  # gets half of what the estimates leave of the mixture; or shared: all get an equal part of it
 
     def __post_init__(self) -> None:
         _require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
         require(
             self.window in ("rectangular", "hann"),
             f"inference.window is {self.window!r}, expected rectangular or hann",
+        )
+        require(
+            self.residual in ("other", "shared"),
+            f"inference.residual is {self.residual!r}, expected other or shared",
         )
 
 

@@ -123,16 +123,23 @@ class Separator:
         return sorted(self.sources)
 
     @property
-    def residual_to(self) -> int | None:
-        """Index of the source that gets half of what is left of the mixture; None where the sources do not make it up."""
-        whole = self.config.training.target_instrument is None
-        return self.sources.index("other") if whole and "other" in self.sources else None
+    def residual_shares(self) -> list[float]:
+        """How much of what is left of the mixture each source gets: nothing where the sources do not make it up.
+
+        Half to `other`, as published, or equal parts, after which the stems sum to the mixture: the nearest estimates that
+        do (Wisdom et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019).
+        """
+        if self.config.training.target_instrument is not None:
+            return [0.0] * len(self.sources)
+        if self.config.inference.residual == "shared":
+            return [1 / len(self.sources)] * len(self.sources)
+        return [0.5 if name == "other" else 0.0 for name in self.sources]
 
     def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
         """Separate audio in constant memory: yields blocks [S, C, n], exactly source.frames samples in all.
 
         Mono goes in as equal channels and comes out mono; another sample rate is resampled there and back.
-        share_residual=False leaves `other` as the networks have it, without its half of what is left of the mixture.
+        share_residual=False leaves all as the networks have them: nobody gets what is left of the mixture.
 
         Raises AudioError for audio that cannot be used, SeparationError for an estimate that is not finite.
         """
@@ -171,9 +178,10 @@ class Separator:
 
     def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Tensor]:
         """(mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]: the residual rule, and back to mono."""
+        shares = torch.tensor(self.residual_shares, device=self.device)[:, None, None]
         for mixture, estimates in pieces:
-            if share_residual and self.residual_to is not None:
-                estimates[self.residual_to] += (mixture - estimates.sum(dim=0)) / 2
+            if share_residual:
+                estimates += shares * (mixture - estimates.sum(dim=0))  # noqa: PLW2901
             if mono:
                 estimates = estimates.mean(dim=1, keepdim=True)  # noqa: PLW2901
             self.on_progress(mixture.shape[-1])
