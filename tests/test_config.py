@@ -79,7 +79,12 @@ def test_a_number_that_yaml_takes_for_a_string(changed: Callable[..., Path]) -> 
         ({"audio.chunk_size": 961}, "audio.chunk_size is 961, expected audio.hop_length * (audio.dim_t - 1) = 960"),
         ({"audio.dim_t": 18, "audio.chunk_size": 1088}, "audio.dim_t is 18, not a multiple of model.scale"),
         ({"inference.dim_t": 30}, "inference.dim_t is 30, not a multiple of model.scale"),
-        ({"inference.residual": "mine"}, "inference.residual is 'mine', expected other or shared"),
+        (
+            {"inference.residual_shares": [0.5, 0.6, 0, 0]},
+            "inference.residual_shares is [0.5, 0.6, 0.0, 0.0], expected numbers",
+        ),
+        ({"inference.residual_shares": [0.5, -0.1, 0, 0]}, "expected numbers of 0 or more that sum to 1 at most"),
+        ({"inference.residual_shares": [0.5, 0.5]}, "expected a number for each of vocals, drums, bass, other"),
         ({"inference.dim_t": 0}, "inference.dim_t is 0, expected a number above 0"),
         ({"audio.n_fft": 4096}, "is too short for audio.n_fft = 4096"),
         ({"inference.num_overlap": 2000}, "inference.num_overlap is 2000, but a chunk has only 1984 samples"),

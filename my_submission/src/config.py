@@ -179,7 +179,7 @@ class InferenceConfig:
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
     window: str = "rectangular"  # or hann: a chunk counts less towards its ends
-    residual: str = "other"  # gets half of what the estimates leave of the mixture; or shared: all get an equal part of it
+    residual_shares: tuple[float, ...] | None = None  # of what estimates leave of the mixture; None is half of it to `other`
 
     def __post_init__(self) -> None:
         _require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
@@ -187,9 +187,10 @@ class InferenceConfig:
             self.window in ("rectangular", "hann"),
             f"inference.window is {self.window!r}, expected rectangular or hann",
         )
+        shares = self.residual_shares or ()
         require(
-            self.residual in ("other", "shared"),
-            f"inference.residual is {self.residual!r}, expected other or shared",
+            all(share >= 0 for share in shares) and sum(shares) < 1 + 1e-6,
+            f"inference.residual_shares is {list(shares)}, expected numbers of 0 or more that sum to 1 at most",
         )
 
 
@@ -231,6 +232,11 @@ class Config:
         require(
             self.inference.num_overlap <= self.chunk,
             f"inference.num_overlap is {self.inference.num_overlap}, but a chunk has only {self.chunk} samples",
+        )
+        shares = self.inference.residual_shares
+        require(
+            shares is None or len(shares) == len(self.sources),
+            f"inference.residual_shares is {list(shares or ())}, expected a number for each of {', '.join(self.sources)}",
         )
 
     @property

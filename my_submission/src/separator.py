@@ -124,16 +124,16 @@ class Separator:
 
     @property
     def residual_shares(self) -> list[float]:
-        """How much of what is left of the mixture each source gets: nothing where the sources do not make it up.
+        """How much of what is left of the mixture each source gets: as published half to `other`, or as the config has it.
 
-        Half to `other`, as published, or equal parts, after which the stems sum to the mixture: the nearest estimates that
-        do (Wisdom et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019).
+        Where the shares sum to 1, the stems sum to the mixture. Equal ones are the smallest change that does it (Wisdom et al.,
+        "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019); better are shares as large
+        as the sources' errors. A single source is never all of the mixture and gets nothing by itself.
         """
-        if self.config.training.target_instrument is not None:
-            return [0.0] * len(self.sources)
-        if self.config.inference.residual == "shared":
-            return [1 / len(self.sources)] * len(self.sources)
-        return [0.5 if name == "other" else 0.0 for name in self.sources]
+        if self.config.inference.residual_shares is not None:
+            return list(self.config.inference.residual_shares)
+        whole = self.config.training.target_instrument is None
+        return [0.5 if whole and name == "other" else 0.0 for name in self.sources]
 
     def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
         """Separate audio in constant memory: yields blocks [S, C, n], exactly source.frames samples in all.
