@@ -72,3 +72,12 @@ def test_quality_scores_each_setting(small_model: Path, tmp_path: Path, run_pyth
     scores = [global_sdr(beginning[name], estimate) for name, estimate in zip(separator.sources, estimates, strict=True)]
     assert hann["sdr_db"] == pytest.approx(fmean(scores), abs=1e-3)
     assert hann["difference_db"] == pytest.approx(hann["sdr_db"] - published["sdr_db"])
+
+
+def test_both_sides_of_the_speed_comparison_compute_the_same(tmp_path: Path, run_python: Callable[..., object]) -> None:
+    path = tmp_path / "speed.json"
+    options = ["--size", "small", "--what", "separation", "--seconds", "4", "--seeds", "2", "--rounds", "1"]
+    result = run_python(BENCHMARKS / "speed.py", *options, "--precision", "fp32", "--device", "cpu", "--json", path)
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["agreement_db"] > 100

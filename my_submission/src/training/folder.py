@@ -1,7 +1,7 @@
 """The folder of a training run: one model, whose config.yaml does for all of its seeds.
 
-refuse_other_network("runs/A/config.yaml", config)          # before anything else is done
-prepare("runs/A", seed=0, config=config, heading="...")      # write down what is run
+refuse_other_network(folder / "config.yaml", config)                # before anything else is done
+prepare(folder, seed=0, config=config, heading="# what it is\\n")     # write down what is run
 """
 
 from __future__ import annotations
