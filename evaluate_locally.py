@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from my_submission.src import UserError, audio, cli, report
-from my_submission.src.journal import Journal
-from my_submission.src.scores import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
-from my_submission.src.tracks import track_folders
+from my_submission.src import audio, report
+from my_submission.src.audio.tracks import track_folders
+from my_submission.src.common import cli
+from my_submission.src.common.errors import UserError
+from my_submission.src.common.journal import Journal
+from my_submission.src.evaluation.results import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
 
 if TYPE_CHECKING:
     from my_submission.aicrowd_wrapper import AIcrowdWrapper
@@ -134,7 +136,7 @@ def _folder(option: str, asked: Path | None, default: Path, variable: str, below
 
 def make_demo_songs(folder: Path, seeds: Sequence[int]) -> None:
     """Make the songs of these seeds for the demo, if they are not there. Raises SynthError."""
-    from my_submission.src.synth import write_song
+    from my_submission.src.synth.command import write_song
 
     for seed in tqdm(seeds, desc="making songs", unit="song", leave=False, disable=None):
         write_song(folder / f"song_{seed}", seed, DEMO_SECONDS)

@@ -6,22 +6,22 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from my_submission.src import cli
+from my_submission.src.common import cli
 
-VERBS = {
-    "separate": "separate songs into stems",
-    "train": "train a network on a folder of tracks",
-    "install": "put the published checkpoints in place",
-    "synth": "make songs of one's own, for tests and demos",
-    "audit": "find stems that are not what their names say",
-    "corrupt": "put faults into songs on purpose, and name them",
-    "preflight": "check everything that a submission needs",
+VERBS = {  # verb -> the module of its command below my_submission.src, and its meaning
+    "separate": ("separate", "separate songs into stems"),
+    "train": ("train", "train a network on a folder of tracks"),
+    "install": ("challenge.install", "put the published checkpoints in place"),
+    "synth": ("synth.command", "make songs of one's own, for tests and demos"),
+    "audit": ("audit.command", "find stems that are not what their names say"),
+    "corrupt": ("corrupt.command", "put faults into songs on purpose, and name them"),
+    "preflight": ("challenge.preflight", "check everything that a submission needs"),
 }
 
 
 def main(argv: Sequence[str]) -> int:
     """Hand the arguments to the command that the first one names."""
-    verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, meaning in VERBS.items())
+    verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, (_, meaning) in VERBS.items())
     usage = f"usage: python -m my_submission VERB ...\n\n{verbs}\n\npython -m my_submission VERB --help explains each."
     if not argv or argv[0] in ("-h", "--help"):
         print(usage)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in VERBS:
         print(f"error: {argv[0]!r} is no command, expected one of: {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"my_submission.src.{argv[0]}").main(argv[1:])
+    return importlib.import_module(f"my_submission.src.{VERBS[argv[0]][0]}").main(argv[1:])
 
 
 if __name__ == "__main__":

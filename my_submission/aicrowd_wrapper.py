@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from my_submission.src import UserError, audio
+from my_submission.src import audio
+from my_submission.src.common.errors import UserError
 from my_submission.user_config import MySeparationModel
 
 

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT / "tests" / "golden"
-sys.path.insert(0, str(ROOT))
+from tests.helpers.paths import GOLDEN, ROOT
 
 
 @pytest.fixture

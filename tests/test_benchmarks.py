@@ -10,12 +10,12 @@ from statistics import fmean, median
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
 
-from my_submission.src.audio import AudioArray, write
-from my_submission.src.metrics import global_sdr
-from my_submission.src.scores import INSTRUMENTS
+from my_submission.src.audio.files import AudioArray, write
+from my_submission.src.evaluation.metrics import global_sdr
+from my_submission.src.evaluation.results import INSTRUMENTS
 from my_submission.src.separator import Separator
+from tests.helpers.paths import ROOT
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 RATE = 44100

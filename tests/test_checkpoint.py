@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import GOLDEN
 
 from my_submission.src.checkpoint import (
     CheckpointError,
@@ -19,6 +18,7 @@ from my_submission.src.checkpoint import (
     save_checkpoint,
 )
 from my_submission.src.config import load_config
+from tests.helpers.paths import GOLDEN
 
 
 def test_seeds_are_read_from_names(tmp_path: Path) -> None:

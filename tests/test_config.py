@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import GOLDEN, ROOT
 
 from my_submission.src.config import ConfigError, load_config
+from tests.helpers.paths import GOLDEN, ROOT
 
 CKPTS = ROOT / "my_submission" / "ckpts"
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
 
 from my_submission.src import dataset
-from my_submission.src.audio import AudioFile
+from my_submission.src.audio.files import AudioFile
 from my_submission.src.config import Config, load_config
 from my_submission.src.dataset import DatasetError, RandomMixes, batches, find_tracks, share_of
+from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
 
 DRAWN = [[2, 0, 2, 0], [2, 1, 2, 1], [2, 1, 1, 2]]  # tracks of the first samples of seed 3: a run begun long ago goes on
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import evaluate_locally
-from my_submission.src import cli
+from my_submission.src.common import cli
 from my_submission.src.separator import Demo, open_model
 
 MEMBERS = ("seed 0", "seed 1", "seed 2")

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from my_submission.src.loss import kept_items, masked_loss, masked_loss_and_kept, quantile, squared_errors
+from tests.helpers.paths import GOLDEN
 
 
 @pytest.mark.parametrize("mask", ["coarse", "fine"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 def test_peak_memory_is_that_of_a_short_song(run_python: Callable[..., object]) -> None:

@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, ROOT
 
 from my_submission.src.checkpoint import load_network, read_state_dict
 from my_submission.src.config import Config, load_config
 from my_submission.src.model import TFCTDFNet
+from tests.helpers.paths import GOLDEN, ROOT
 
 
 def golden_network(case: str) -> TFCTDFNet:

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import GOLDEN, ROOT
 from torch import Tensor
 
-from my_submission.src import cli, separate
-from my_submission.src.audio import AudioError, AudioFile
+from my_submission.src import separate
+from my_submission.src.audio.files import AudioError, AudioFile
+from my_submission.src.audio.stem_writer import StemWriter
+from my_submission.src.common import cli
 from my_submission.src.ensemble import Ensemble
 from my_submission.src.separator import Demo
-from my_submission.src.stem_writer import StemWriter
+from tests.helpers.paths import GOLDEN, ROOT
 
 MODEL = GOLDEN / "separation_A"
 STEMS = ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]

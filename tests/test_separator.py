@@ -12,15 +12,15 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from my_submission.src import device
-from my_submission.src.audio import AudioArray, AudioError, AudioFile, Block
+from my_submission.src.audio.files import AudioArray, AudioError, AudioFile, Block
 from my_submission.src.checkpoint import CheckpointError
-from my_submission.src.device import DeviceError
+from my_submission.src.runtime import device
+from my_submission.src.runtime.device import DeviceError
 from my_submission.src.separator import ModelA, ModelB, SeparationError, Separator, open_model
+from tests.helpers.paths import GOLDEN
 
 FOLDER = GOLDEN / "separation_A"
 ENSEMBLE = Separator(FOLDER)  # loaded once: what a test changes it puts back

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from my_submission.src import UserError
-from my_submission.src.atomic import replacing
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
 from my_submission.src.model import TFCTDFNet
 

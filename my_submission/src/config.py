@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from my_submission.src.plain_tree import ConfigError, build, plain, require
+from my_submission.src.common.plain_tree import ConfigError, build, plain, require
 
 
 def _require_positive(section: object, prefix: str, *names: str) -> None:

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from my_submission.src import UserError
-from my_submission.src.audio import AudioError, AudioFile, Block
+from my_submission.src.audio.files import AudioError, AudioFile, Block
+from my_submission.src.audio.tracks import SUFFIXES, track_folders
+from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
-from my_submission.src.tracks import SUFFIXES, track_folders
 
 TRIES = 100  # draws for a chunk that is loud enough; the loudest of them is taken where none is
 PROBES = 8  # places where a stem is looked at, to tell that it is not silent

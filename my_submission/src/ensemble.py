@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from my_submission.src import UserError
-from my_submission.src.compiling import Eager, pick_runner
-from my_submission.src.device import HALF, computing_in, is_out_of_memory
+from my_submission.src.common.errors import UserError
 from my_submission.src.model import TFCTDFNet
+from my_submission.src.runtime.compiling import Eager, pick_runner
+from my_submission.src.runtime.device import HALF, computing_in, is_out_of_memory
 
 
 class SeparationError(UserError):

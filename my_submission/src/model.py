@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from my_submission.src.config import Config, ModelConfig
-from my_submission.src.fused import norm_activation
+from my_submission.src.runtime.fused_norm import norm_activation
 from my_submission.src.stft import STFT
 
 

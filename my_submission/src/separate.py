@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from my_submission.src import UserError, cli, report
-from my_submission.src.audio import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
-from my_submission.src.background import ReadAhead, ahead
+from my_submission.src import report
+from my_submission.src.audio.files import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
+from my_submission.src.audio.prefetch import ReadAhead, ahead
+from my_submission.src.common import cli
+from my_submission.src.common.errors import UserError
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator

@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import checkpoint
-from my_submission.src.audio import AudioArray, Block, Source
-from my_submission.src.background import WriteBehind
+from my_submission.src.audio.files import AudioArray, Block, Source
+from my_submission.src.audio.prefetch import WriteBehind
+from my_submission.src.audio.resample import exactly, resample
+from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import load_config
-from my_submission.src.device import pick_device, pick_precision
 from my_submission.src.ensemble import Ensemble, SeparationError
 from my_submission.src.overlap_add import overlap_add
-from my_submission.src.resample import exactly, resample
-from my_submission.src.stem_writer import StemWriter
-from my_submission.src.transfer import downloaded, uploaded
+from my_submission.src.runtime.device import pick_device, pick_precision
+from my_submission.src.runtime.transfer import downloaded, uploaded
 
 
 class Separator:

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 if not __package__:  # run as a script: put the repository's root in the place of this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from my_submission.src import UserError, cli
-from my_submission.src.stem_table import DEFAULT_THRESHOLD
+from my_submission.src.common import cli
+from my_submission.src.common.errors import UserError
+from my_submission.src.common.stem_table import DEFAULT_THRESHOLD
 from my_submission.src.training import launch
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from my_submission.src.config import Config
     from my_submission.src.dataset import Track
     from my_submission.src.training.distributed import World
-    from my_submission.src.training.run import Run
+    from my_submission.src.training.loop import Run
     from my_submission.src.training.validation import Validation
 
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from my_submission.src.compiling import explained
+    from my_submission.src.runtime.compiling import explained
     from my_submission.src.training.distributed import join
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
@@ -118,8 +119,8 @@ class _Plan:
 def _start(options: argparse.Namespace, world: World) -> Run:
     """Check everything, then build the run; on all ranks or on none."""
     from my_submission.src.training import resume
-    from my_submission.src.training.folder import prepare
-    from my_submission.src.training.run import Run
+    from my_submission.src.training.loop import Run
+    from my_submission.src.training.run_folder import prepare
     from my_submission.src.training.trainer import Trainer
 
     if not world.leads:
@@ -164,10 +165,10 @@ def _start(options: argparse.Namespace, world: World) -> Run:
 def _check(options: argparse.Namespace, world: World) -> _Plan:
     from my_submission.src.config import load_config
     from my_submission.src.dataset import find_tracks
-    from my_submission.src.device import pick_precision
+    from my_submission.src.runtime.device import pick_precision
     from my_submission.src.training import resume
-    from my_submission.src.training.folder import refuse_other_network
-    from my_submission.src.training.run import checkpoint_path
+    from my_submission.src.training.loop import checkpoint_path
+    from my_submission.src.training.run_folder import refuse_other_network
 
     config = load_config(options.config)
     training = config.training
@@ -191,7 +192,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     tracks = find_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
     kept = None
     if options.keep:
-        from my_submission.src.training.kept import keep_stems, kept_counts
+        from my_submission.src.training.stem_filter import keep_stems, kept_counts
 
         threshold = DEFAULT_THRESHOLD if options.keep_threshold is None else options.keep_threshold
         tracks = keep_stems(tracks, options.keep, config, threshold=threshold, skip_bad_tracks=options.skip_bad_tracks)
@@ -216,7 +217,7 @@ def _device(options: argparse.Namespace, world: World) -> torch.device:
     """This rank's device."""
     import torch
 
-    from my_submission.src.device import pick_device
+    from my_submission.src.runtime.device import pick_device
 
     ids = options.device_ids or (range(world.local_rank + 1) if world.size > 1 else ())
     if options.device == "cpu" or (options.device == "auto" and not options.device_ids and not torch.cuda.is_available()):

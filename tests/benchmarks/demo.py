@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 import evaluate_locally  # noqa: E402
 from my_submission.aicrowd_wrapper import AIcrowdWrapper  # noqa: E402
-from my_submission.src import cli  # noqa: E402
-from my_submission.src.journal import Journal  # noqa: E402
-from my_submission.src.scores import INSTRUMENTS, Result, score_files  # noqa: E402
+from my_submission.src.common import cli  # noqa: E402
+from my_submission.src.common.journal import Journal  # noqa: E402
+from my_submission.src.evaluation.results import INSTRUMENTS, Result, score_files  # noqa: E402
 from my_submission.src.separator import open_model  # noqa: E402
 
 

@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from measuring import machine, print_table, write_json  # noqa: E402
 from memory import RATE, peak_mb, write_song  # noqa: E402
 
-from my_submission.src import cli  # noqa: E402
+from my_submission.src.common import cli  # noqa: E402
 
 Result = dict[str, Any]
 
@@ -108,8 +108,8 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     """What the fresh process does: load, warm up, and only then measure."""
     import torch
 
-    from my_submission.src.allocator import keep_freed_memory
-    from my_submission.src.audio import AudioArray, AudioFile
+    from my_submission.src.audio.files import AudioArray, AudioFile
+    from my_submission.src.runtime.allocator import keep_freed_memory
     from my_submission.src.separator import open_model
 
     keep_freed_memory()  # as every command does

@@ -91,11 +91,11 @@ def separate(song: Path, model: Path, out: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from my_submission.src.allocator import keep_freed_memory
-    from my_submission.src.audio import AudioArray, AudioFile
+    from my_submission.src.audio.files import AudioArray, AudioFile
     from my_submission.src.checkpoint import save_checkpoint
     from my_submission.src.config import load_config
     from my_submission.src.model import TFCTDFNet
+    from my_submission.src.runtime.allocator import keep_freed_memory
     from my_submission.src.separator import Separator
 
     keep_freed_memory()  # as every command does

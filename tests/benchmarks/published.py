@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my_submission.src.config import Config
-from my_submission.src.device import computing_in, products_in
 from my_submission.src.model import TFCTDFNet
+from my_submission.src.runtime.device import computing_in, products_in
 
 
 class Network(nn.Module):

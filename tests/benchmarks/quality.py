@@ -32,8 +32,9 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from measuring import agreement, command, machine, print_table, write_json  # noqa: E402
 
 import evaluate_locally  # noqa: E402
-from my_submission.src import audio, cli  # noqa: E402
-from my_submission.src.metrics import global_sdr  # noqa: E402
+from my_submission.src import audio  # noqa: E402
+from my_submission.src.common import cli  # noqa: E402
+from my_submission.src.evaluation.metrics import global_sdr  # noqa: E402
 from my_submission.src.separator import Separator, open_model  # noqa: E402
 
 

@@ -23,11 +23,11 @@ import torch  # noqa: E402
 from measuring import print_table  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from my_submission.src import cli  # noqa: E402
-from my_submission.src.audio import AudioFile  # noqa: E402
+from my_submission.src.audio.files import AudioFile  # noqa: E402
+from my_submission.src.audio.tracks import track_folders  # noqa: E402
+from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.loss import quantile, squared_errors  # noqa: E402
 from my_submission.src.separator import open_model  # noqa: E402
-from my_submission.src.tracks import track_folders  # noqa: E402
 
 QS = (0.8, 0.9, 0.93, 0.95, 0.99)
 BATCH = 6  # songs for each instrument

@@ -30,13 +30,13 @@ import torch  # noqa: E402
 from measuring import agreement, machine, write_json  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from my_submission.src import cli  # noqa: E402
-from my_submission.src.allocator import keep_freed_memory  # noqa: E402
-from my_submission.src.audio import AudioArray  # noqa: E402
+from my_submission.src.audio.files import AudioArray  # noqa: E402
 from my_submission.src.checkpoint import save_checkpoint  # noqa: E402
+from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.config import Config, load_config  # noqa: E402
-from my_submission.src.device import PRECISIONS, pick_device, products_in  # noqa: E402
 from my_submission.src.model import TFCTDFNet  # noqa: E402
+from my_submission.src.runtime.allocator import keep_freed_memory  # noqa: E402
+from my_submission.src.runtime.device import PRECISIONS, pick_device, products_in  # noqa: E402
 from my_submission.src.separator import Separator  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
 

@@ -28,7 +28,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from my_submission.src import cli, stem_table  # noqa: E402
+from my_submission.src.common import cli, stem_table  # noqa: E402
 
 SEEDS = (0, 1, 2)
 NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # of the stems; dB
@@ -273,10 +273,10 @@ def _joined(truth: Path, audit: Path) -> list[dict[str, str]]:
 def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: str) -> None:
     """Score one network on clean songs: global SDR in dB by song and instrument, as JSON."""
     from my_submission.src import audio
-    from my_submission.src.atomic import replacing
-    from my_submission.src.metrics import global_sdr
+    from my_submission.src.audio.tracks import track_folders
+    from my_submission.src.common.atomic import replacing
+    from my_submission.src.evaluation.metrics import global_sdr
     from my_submission.src.separator import Separator
-    from my_submission.src.tracks import track_folders
 
     separator = Separator(run, seeds=[seed], device=device, precision=precision)
     scores = {}

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from my_submission.src import UserError
+from my_submission.src.common.errors import UserError
 from my_submission.src.training.launch import is_launched
 
 TIMEOUT = timedelta(hours=2)  # longer than a validation; a process that dies is noticed at once by other ways

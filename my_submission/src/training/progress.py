@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from my_submission.src import UserError
-from my_submission.src.atomic import replacing
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
 from my_submission.src.training.trainer import StepResult, Trainer
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from my_submission.src import UserError
-from my_submission.src.atomic import replacing
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
+from my_submission.src.common.stem_table import some
 from my_submission.src.config import Config
-from my_submission.src.stem_table import some
-from my_submission.src.training.masked import table_path
+from my_submission.src.training.mask_tally import table_path
 
 FORMAT = 2  # 1 had no count of what the mask left out
 KEPT = 2

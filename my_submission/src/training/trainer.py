@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from my_submission.src import UserError, compiling
+from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config, TrainingConfig
-from my_submission.src.device import computing_in, products_in
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
 from my_submission.src.model import TFCTDFNet
+from my_submission.src.runtime import compiling
+from my_submission.src.runtime.device import computing_in, products_in
 from my_submission.src.training.distributed import World
 from my_submission.src.training.optimizer import make_optimizer
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import audio
-from my_submission.src.audio import AudioArray, AudioFile
+from my_submission.src.audio.files import AudioArray, AudioFile
+from my_submission.src.audio.tracks import SUFFIXES
 from my_submission.src.checkpoint import save_checkpoint
 from my_submission.src.config import Config
 from my_submission.src.dataset import DatasetError, Track, find_tracks
-from my_submission.src.metrics import global_sdr
+from my_submission.src.evaluation.metrics import global_sdr
 from my_submission.src.separator import Separator
-from my_submission.src.tracks import SUFFIXES
 from my_submission.src.training.distributed import World
 
 OVERLAP = 2  # chunks that cover each sample; the published separation has 8, and takes four times as long

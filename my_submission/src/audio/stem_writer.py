@@ -1,0 +1,142 @@
+"""All stems of a song into a folder, or none.
+
+with StemWriter("out/song", ["vocals", "other"], 44100, 2, frames) as writer:
+    writer.write(block)            # [S, C, n], until `frames` samples are there
+writer.gain                        # below 1 where integer samples would have clipped
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from my_submission.src.audio.files import BLOCK, BYTES, AudioError, Block, create
+
+
+class StemWriter:
+    """Stems of one song into `folder`, which gets all of them or none. Raises AudioError.
+
+    Everything is written beside the folder under a hidden name first. Where integer samples would clip, all stems share one
+    gain, so that they still add up in proportion. Only the whole song tells it: from the first sample past 1 on, samples wait
+    in float files, and what was written before them is turned down with them, to the nearest integers once more.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        names: Sequence[str],
+        sample_rate: int,
+        channels: int,
+        frames: int,
+        container: str = "wav",
+        subtype: str = "PCM_16",
+    ) -> None:
+        self.folder = Path(folder)
+        self.names, self.sample_rate, self.channels, self.frames = list(names), sample_rate, channels, frames
+        self.container, self.subtype = container, subtype
+        self.peak, self.gain = 0.0, 1.0
+        self.written = 0  # samples per channel
+        self.would_clip = False  # what comes is waiting for its gain
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.files: list[soundfile.SoundFile] = []
+        self.new_parents = [path for path in self.partial.parents if not path.exists()]
+
+    def __enter__(self) -> StemWriter:
+        try:
+            shutil.rmtree(self.partial, ignore_errors=True)  # of a run that was killed
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from error
+        try:
+            self._create_all(self.container, self.subtype)
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, stems: Block) -> None:
+        """Append [S, C, n]."""
+        self.peak = max(self.peak, float(np.abs(stems).max(initial=0)))
+        with self._disk_errors():
+            if self.peak > 1 and self.subtype != "FLOAT" and not self.would_clip:
+                self.would_clip = True
+                self._close()
+                self._create_all("rest.wav", "FLOAT")
+            for file, stem in zip(self.files, stems, strict=True):
+                file.write(_rounded(stem.T, file.subtype))
+        self.written += 0 if self.would_clip else stems.shape[-1]
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._disk_errors():
+                    self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        self._close()
+        if self.would_clip:
+            self.gain = 1 / self.peak
+            for name in self.names:
+                self._turn_down(name)
+        if self.folder.exists():  # keep whatever else lies there
+            for path in self._paths(self.container):
+                path.replace(self.folder / path.name)
+        else:
+            self.partial.rename(self.folder)
+
+    def _turn_down(self, name: str) -> None:
+        """Put together what was written of a stem, with its gain."""
+        path, rest, scaled = (self.partial / f"{name}.{suffix}" for suffix in (self.container, "rest.wav", "scaled"))
+        parts = [path, rest] if self.written else [rest]
+        with create(scaled, self.sample_rate, self.channels, self.frames, self.container, self.subtype) as file:
+            for part in parts:
+                for block in soundfile.blocks(part, BLOCK, dtype="float32", always_2d=True):
+                    file.write(_rounded(block * np.float32(self.gain), self.subtype))
+        rest.unlink()
+        scaled.replace(path)
+
+    def _create_all(self, suffix: str, subtype: str) -> None:
+        container = suffix.rpartition(".")[2]
+        self.files = []
+        for path in self._paths(suffix):
+            self.files.append(create(path, self.sample_rate, self.channels, self.frames, container, subtype))
+
+    def _close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def _discard(self) -> None:
+        self._close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+        for path in self.new_parents:
+            with contextlib.suppress(OSError):  # not empty: something was finished in it
+                path.rmdir()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"{self.folder}: cannot be written ({error}); is the disk full?") from error
+
+    def _paths(self, suffix: str) -> list[Path]:
+        return [self.partial / f"{name}.{suffix}" for name in self.names]
+
+
+def _rounded(samples: NDArray[np.float32], subtype: str) -> NDArray[Any]:
+    """To the nearest integers of the subtype, which libsndfile would go below; past full scale, full scale."""
+    if subtype == "FLOAT":
+        return samples
+    bits = 8 * BYTES[subtype]
+    kind = np.int16 if bits == 16 else np.int32  # libsndfile takes the upper bits of what is wider than the file
+    full = 1 << bits - 1
+    return np.rint(samples * np.float32(full)).clip(-full, full - 1).astype(kind) << 8 * kind(0).itemsize - bits

@@ -1,0 +1,1 @@
+"""Around the challenge: the published checkpoints, and the check before a submission."""

@@ -1,0 +1,49 @@
+"""What the evaluator's image is built from: requirements.txt for pip, apt.txt for Debian's packages.
+
+judge_requirements(root)        # Verdict("pass", "5 packages, all pinned")
+judge_apt(root)                 # root: the repository's
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from my_submission.src.challenge.verdict import FAIL, PASS, Verdict
+
+REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # what the wrapper imports; numpy and soundfile are the kit's own too
+
+
+def judge_requirements(root: Path) -> Verdict:
+    """requirements.txt pins everything, and holds what the wrapper imports."""
+    try:
+        text = (root / "requirements.txt").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return Verdict(FAIL, "requirements.txt is not there, or no text; the image is built from it")
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if line and not re.match(r"--(extra-)?index-url\b|--find-links\b", line)]
+    pins = [re.fullmatch(r"([A-Za-z0-9][\w.-]*)\s*(\[[^]]*\])?\s*==\s*[\w.!+-]+\s*(;.*)?(--hash.*)?", line) for line in lines]
+    unpinned = [line for line, pin in zip(lines, pins, strict=True) if not pin]
+    if unpinned:
+        return Verdict(FAIL, f"requirements.txt: not pinned: {', '.join(unpinned)}; expected name==version")
+    names = {re.sub(r"[-_.]+", "-", pin[1]).lower() for pin in pins if pin}
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        return Verdict(FAIL, f"requirements.txt: missing {', '.join(missing)}, which the wrapper imports")
+    return Verdict(PASS, f"{len(names)} packages, all pinned")
+
+
+def judge_apt(root: Path) -> Verdict:
+    """apt.txt lists Debian packages, git and libsndfile among them, as the kit has it."""
+    try:
+        lines = (root / "apt.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return Verdict(FAIL, "apt.txt is not there, or no text; expected the lines git and libsndfile1")
+    names = [name for line in lines if (name := line.partition("#")[0].strip())]
+    wrong = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=\S+)?", name)]
+    if wrong:
+        return Verdict(FAIL, f"apt.txt: no name of a Debian package: {', '.join(wrong)}; expected one a line")
+    missing = [name for name in ("git", "libsndfile") if not any(re.match(rf"{name}(\d|-|=|$)", found) for found in names)]
+    if missing:
+        return Verdict(FAIL, f"apt.txt: missing {', '.join(missing)}; expected the lines git and libsndfile1")
+    return Verdict(PASS, ", ".join(names))

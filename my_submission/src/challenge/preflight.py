@@ -1,0 +1,286 @@
+"""Check everything that a submission needs, before it leaves: a table of pass, fail and cannot tell.
+
+    python -m my_submission preflight               # with the wrapper run on a song: minutes on a CPU
+    python -m my_submission preflight --no-run      # without it: seconds
+
+Exit status 0 where nothing fails, 1 where something does, 2 for a wrong option. `cannot tell` does not fail.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from my_submission.src.challenge.package_lists import judge_apt, judge_requirements
+from my_submission.src.challenge.trial_run import JUDGEMENTS, run_wrapper
+from my_submission.src.challenge.verdict import FAIL, PASS, UNKNOWN, Verdict
+from my_submission.src.common import cli
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+CKPTS = "my_submission/ckpts"
+
+FLAGS = {  # leaderboard -> what aicrowd.json must say
+    board: {
+        "challenge_id": "music-demixing-track-mdx-23",
+        "labelnoise": board == "A",
+        "bleeding": board == "B",
+        "external_dataset_used": False,
+        "gpu": True,
+    }
+    for board in "AB"
+}
+PLACEHOLDER = "your-aicrowd-name"
+LARGE = 5_000_000  # bytes: what is larger goes through git-lfs
+
+
+class PreflightError(UserError):
+    """A file that preflight is to write, and cannot."""
+
+
+@dataclass
+class Subject:
+    """What is checked: the repository at `root`, with its selected model."""
+
+    root: Path
+    fix: bool = False  # set what can be set
+    model: Any = None  # MySeparationModel; None where it cannot be had
+    problem: str = ""  # why not
+    checkpoints: list[Path] | None = None  # the model's, there or not; None where the model does not tell
+    tracked: list[str] | None = None  # what git tracks, relative to root; None outside a repository
+
+    @property
+    def selected(self) -> list[str]:
+        """The model's checkpoints, relative to the root, as git names them; what lies elsewhere is left out."""
+        return [path.relative_to(self.root).as_posix() for path in self.checkpoints or [] if path.is_relative_to(self.root)]
+
+
+def inspect(root: Path = ROOT, fix: bool = False) -> Subject:
+    """Import the selected model and ask git what it tracks."""
+    subject = Subject(root, fix)
+    try:
+        subject.model = importlib.import_module("my_submission.user_config").MySeparationModel
+    except Exception as error:  # the user's own code may fail in any way
+        subject.problem = f"my_submission/user_config.py: {type(error).__name__}: {error}"
+    subject.checkpoints = selected_checkpoints(subject.model)
+    subject.tracked = _tracked(root)
+    return subject
+
+
+def selected_checkpoints(model: Any) -> list[Path] | None:
+    """A model class's checkpoints: the published names, else what its default folder holds; None for a class without one."""
+    if not hasattr(model, "default_folder"):
+        return None
+    from my_submission.src.checkpoint import CheckpointError, find_checkpoints  # with torch, which may be what is missing
+
+    names = getattr(model, "default_checkpoints", [])
+    try:
+        return [model.default_folder / name for name in names] or list(find_checkpoints(model.default_folder).values())
+    except CheckpointError:
+        return []
+
+
+def check_model(subject: Subject) -> Verdict:
+    """MySeparationModel is a class with what the evaluator calls."""
+    model = subject.model
+    if model is None:
+        return Verdict(FAIL, subject.problem)
+    absent = [name for name in ("instruments", "separate_music_file", "raise_aicrowd_error") if not hasattr(model, name)]
+    if not isinstance(model, type) or absent:
+        found = f"a class without {', '.join(absent)}" if isinstance(model, type) else repr(model)
+        return Verdict(FAIL, f"MySeparationModel in my_submission/user_config.py is {found}; set it to A or B")
+    board = getattr(model, "leaderboard", None)
+    return Verdict(PASS, f"{model.__name__}, " + (f"leaderboard {board}" if board else "a class of no leaderboard"))
+
+
+def check_flags(subject: Subject) -> Verdict:
+    """aicrowd.json belongs to the model's leaderboard; with `fix`, it is made to."""
+    expected = FLAGS.get(getattr(subject.model, "leaderboard", None))
+    settings = _read_settings(subject.root)
+    if isinstance(settings, str):
+        return Verdict(FAIL, settings)
+    if expected is None:
+        return Verdict(UNKNOWN, "the selected class names no leaderboard; set labelnoise and bleeding yourself")
+    # compared as JSON: to Python, 1 and true are equal
+    wrong = {key: value for key, value in expected.items() if json.dumps(settings.get(key)) != json.dumps(value)}
+    listed = ", ".join(f"{key} {json.dumps(value)}" for key, value in wrong.items())
+    board = subject.model.leaderboard
+    if not wrong:
+        return Verdict(PASS, f"the flags of leaderboard {board}")
+    if not subject.fix:
+        return Verdict(FAIL, f"leaderboard {board} wants {listed}; --fix sets that")
+    _write_text(subject.root / "aicrowd.json", json.dumps(settings | expected, indent=2, ensure_ascii=False) + "\n")
+    return Verdict(PASS, f"set for leaderboard {board}: {listed}")
+
+
+def check_authors(subject: Subject) -> Verdict:
+    """Somebody is named; AIcrowd goes by the account that pushes, so a name left out blocks nothing."""
+    settings = _read_settings(subject.root)
+    authors = settings.get("authors") if isinstance(settings, dict) else None
+    if not isinstance(authors, list) or not authors or PLACEHOLDER in authors:
+        return Verdict(UNKNOWN, f"aicrowd.json names {authors}; write your AIcrowd user name there")
+    return Verdict(PASS, ", ".join(map(str, authors)))
+
+
+def check_checkpoints(subject: Subject) -> Verdict:
+    """The model's checkpoints are there, known by their hash or somebody's own, and load strictly."""
+    paths = subject.checkpoints
+    if paths is None:
+        return Verdict(UNKNOWN, subject.problem or "the selected class has no default_folder; only it knows what it loads")
+    from my_submission.src import checkpoint
+    from my_submission.src.config import load_config
+
+    folder = subject.model.default_folder
+    missing = [path.name for path in paths if not path.exists()]
+    if missing or not paths:
+        get = f"download mdx_AB.zip from {checkpoint.DOWNLOAD} and run: {checkpoint.INSTALL}"
+        return Verdict(FAIL, f"{folder}: missing {', '.join(missing) or 'checkpoints'}; {get if missing else 'train some'}")
+    for path in paths:
+        if not path.is_relative_to(subject.root):
+            return Verdict(FAIL, f"{path}: lies outside the repository, so it cannot travel; put it below {CKPTS}")
+        link = next((part for part in (path, *path.parents) if part.is_symlink() and subject.root in part.parents), None)
+        if link:
+            return Verdict(
+                FAIL, f"{link}: is a symbolic link, and git would send the link alone; put the files themselves there"
+            )
+    try:
+        config = load_config(folder / "config.yaml")
+        for path in paths:
+            checkpoint.load_network(config, checkpoint.read_state_dict(path), str(path))
+    except UserError as error:
+        return Verdict(FAIL, str(error))
+    known = [checkpoint.PUBLISHED.get(f"{folder.name}/{path.name}") == checkpoint.sha256(path) for path in paths]
+    origins = [f"{path.name} {'published' if is_known else 'own'}" for path, is_known in zip(paths, known, strict=True)]
+    return Verdict(PASS, f"{len(paths)} in {_relative(folder, subject.root)} load: {', '.join(origins)}")
+
+
+def check_travel(subject: Subject) -> Verdict:
+    """No checkpoint is tracked but the model's, and the demo's, which are part of the repository; `fix` untracks others."""
+    if subject.tracked is None:
+        return Verdict(UNKNOWN, "no git repository here")
+    there = [path for path in subject.tracked if path.startswith(f"{CKPTS}/") and path.endswith(".ckpt")]
+    others = [path for path in there if path not in subject.selected and not path.startswith(f"{CKPTS}/demo/")]
+    if not others:
+        return Verdict(PASS, "no other model's checkpoints are tracked")
+    if subject.checkpoints is None:
+        return Verdict(UNKNOWN, f"tracked, and it is yours to know whether they are needed: {', '.join(others)}")
+    command = ["git", "rm", "--cached", "--quiet", "--", *others]
+    if subject.fix and _git(subject.root, *command[1:]) is not None:
+        subject.tracked = _tracked(subject.root)
+        return Verdict(PASS, f"untracked, the files stay: {', '.join(others)}")
+    return Verdict(FAIL, f"another model's checkpoints are tracked; take them out, the files stay: {' '.join(command)}")
+
+
+def check_tracked(subject: Subject) -> Verdict:
+    """What the selected model is made of is tracked: only that travels."""
+    if not subject.tracked:
+        return Verdict(UNKNOWN, "no git repository here" if subject.tracked is None else "git tracks nothing here yet")
+    needed = {subject.root / name for name in ("aicrowd.json", "requirements.txt", "apt.txt")}
+    needed |= {subject.root / f"my_submission/{name}.py" for name in ("aicrowd_wrapper", "user_config")}
+    needed |= {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    if hasattr(subject.model, "default_folder"):
+        needed.add(subject.model.default_folder / "config.yaml")
+    ours = [_relative(path, subject.root) for path in needed if path.is_relative_to(subject.root) and path.is_file()]
+    untracked = sorted(path for path in set(ours) - set(subject.tracked) if "/site-packages/" not in path)
+    if untracked:
+        return Verdict(FAIL, f"needed, but not tracked; run: git add {' '.join(untracked)}")
+    return Verdict(PASS, f"{len(subject.tracked)} files, and all that the model imports is among them")
+
+
+def check_git_lfs(subject: Subject) -> Verdict:
+    """git-lfs is there, where something travels that needs it."""
+    if shutil.which("git-lfs") or _git(subject.root, "lfs", "version") is not None:
+        return Verdict(PASS, "installed")
+    files = [subject.root / name for name in {*(subject.tracked or []), *subject.selected}]
+    large = [path.name for path in files if path.is_file() and path.stat().st_size > LARGE]
+    if large:
+        install = "apt-get install git-lfs, brew install git-lfs, or https://git-lfs.com"
+        return Verdict(FAIL, f"git-lfs is not installed, and over 5 MB are: {', '.join(sorted(large))}; {install}")
+    if subject.tracked is None or not all((subject.root / name).is_file() for name in subject.selected):
+        return Verdict(UNKNOWN, "git-lfs is not installed; published checkpoints need it")
+    return Verdict(PASS, "not installed, and not needed: nothing over 5 MB travels")
+
+
+CHECKS: dict[str, Callable[[Subject], Verdict]] = {
+    "selected class": check_model,
+    "aicrowd.json": check_flags,
+    "authors": check_authors,
+    "checkpoints": check_checkpoints,
+    "what travels": check_travel,
+    "tracked": check_tracked,
+    "requirements.txt": lambda subject: judge_requirements(subject.root),
+    "apt.txt": lambda subject: judge_apt(subject.root),
+    "git-lfs": check_git_lfs,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table; give the exit status."""
+    parser = cli.Parser(prog="python -m my_submission preflight", description=__doc__)
+    parser.add_argument("--fix", action="store_true", help="set aicrowd.json's flags, untrack other models' checkpoints")
+    parser.add_argument("--no-run", action="store_true", help="leave the wrapper run out: its rows cannot tell")
+    parser.add_argument("--list", metavar="FILE", help="write the selected model's checkpoints there, one path a line")
+    arguments = parser.parse_args(argv)
+
+    subject = inspect(ROOT, arguments.fix)
+    verdicts = {name: _say(name, check(subject)) for name, check in CHECKS.items()}
+    report = None
+    if not arguments.no_run and FAIL not in (verdicts["selected class"].status, verdicts["checkpoints"].status):
+        report = run_wrapper(ROOT)
+    verdicts |= {name: _say(name, judge(report)) for name, judge in JUDGEMENTS.items()}
+    if arguments.list:
+        _write_text(Path(arguments.list), "".join(f"{path}\n" for path in subject.selected))
+    statuses = [verdict.status for verdict in verdicts.values()]
+    print(", ".join(f"{statuses.count(status)} {status}" for status in (FAIL, UNKNOWN, PASS)))
+    return 1 if FAIL in statuses else 0
+
+
+def _say(name: str, verdict: Verdict) -> Verdict:
+    print(f"{verdict.status:<11}  {name:<16}  {' '.join(verdict.detail.split())}", flush=True)
+    return verdict
+
+
+def _read_settings(root: Path) -> dict[str, Any] | str:
+    """aicrowd.json, or what is wrong with it."""
+    try:
+        settings = json.loads((root / "aicrowd.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"aicrowd.json cannot be read ({error.strerror}); the evaluator goes by it: take the repository's own"
+    except ValueError as error:
+        return f"aicrowd.json is no JSON ({error}); mend it, or take the repository's own"
+    return settings if isinstance(settings, dict) else "aicrowd.json holds no settings, expected {...}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PreflightError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _tracked(root: Path) -> list[str] | None:
+    """What git's index holds below `root`; None where there is no repository, or no git."""
+    listed = _git(root, "ls-files", "-z")
+    return None if listed is None else [path for path in listed.split("\0") if path]
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails or is not installed."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,100 @@
+"""A journal of a long run, so that one that was killed goes on where it stopped: JSON, one object a line.
+
+    with Journal("predictions/evaluation.jsonl", {"overlap": 8}) as journal:
+        journal.entries                        # of an unfinished run with the same settings; empty otherwise
+        journal.append({"track": "song"})      # on the disk when the call returns
+        journal.finish()                       # the next run with these settings begins anew
+
+The first line holds the settings that tell one run from another. A last line that was cut off in the middle is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
+
+HEADER = "settings of this run"
+FINISHED = {"finished": True}
+
+
+class JournalError(UserError):
+    """A journal that cannot be read or written."""
+
+
+class Journal:
+    """The journal at `path` of the run that has these settings (flat, of what JSON can hold).
+
+    What `path` holds of another run is overwritten, and so is a finished run. `differences` then says what told the other
+    run from this one.
+
+    Raises JournalError for a file that is no journal, which is left as it is, and where nothing can be written.
+    """
+
+    def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.entries: list[dict[str, Any]] = []
+        self.differences: list[str] = []
+        try:
+            self._open(settings)
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be read or written ({error.strerror})") from error
+
+    def _open(self, settings: dict[str, Any]) -> None:
+        found, end = self._read() if self.path.exists() else ([], 0)
+        former = found[0][HEADER] if found else settings
+        self.differences = [
+            f"{name} was {former.get(name)}, is {settings.get(name)}"
+            for name in dict.fromkeys([*former, *settings])
+            if former.get(name) != settings.get(name)
+        ]
+        if not found or self.differences or FINISHED in found:
+            self._begin(settings)
+        else:
+            self.entries = found[1:]
+            os.truncate(self.path, end)
+        self.file = self.path.open("a", encoding="utf-8")
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """Every whole line, the header first, and where the last one ends."""
+        data = self.path.read_bytes()
+        end = data.rfind(b"\n") + 1
+        lines: list[Any] = []
+        for number, line in enumerate(data[:end].splitlines() or [b""], 1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                lines.append(None)
+            if not isinstance(lines[-1], dict) or (number == 1 and not isinstance(lines[0].get(HEADER), dict)):
+                raise JournalError(f"{self.path}: line {number} is not one of a journal; delete the file to begin anew")
+        return lines, end
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        with replacing(self.path) as partial:
+            partial.write_text(json.dumps({HEADER: settings}) + "\n", encoding="utf-8")
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one line, through to the disk."""
+        try:
+            self.file.write(json.dumps(entry) + "\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be written ({error.strerror}); is the disk full?") from error
+        self.entries.append(entry)
+
+    def finish(self) -> None:
+        """Say that nothing is left to do."""
+        self.append(FINISHED)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # what could not be written was said when it was appended
+            self.file.close()

@@ -1,0 +1,105 @@
+"""Tables of stems: CSV with a header and a row for each stem, read by spreadsheets and by our commands.
+
+    write(Path("audit.csv"), ("track", "instrument", "score"), [{"track": "song", "instrument": "bass", "score": 0.25}])
+    read(Path("audit.csv"), ("track", "instrument", "score"))      # [{"track": "song", "instrument": "bass", "score": "0.25"}]
+
+`track` is the name of a folder, `instrument` that of a file in it without its suffix; the two name a stem, once in a table.
+What other columns mean is for who asks for them to say.
+"""
+
+from __future__ import annotations
+
+import csv
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from my_submission.src.common.atomic import replacing
+from my_submission.src.common.errors import UserError
+
+KEYS = ("track", "instrument")
+DEFAULT_THRESHOLD = 0.0  # the lowest score of a stem that is kept: a score is made so that the recommended cut is here
+
+
+class TableError(UserError):
+    """A table of stems that cannot be read or written."""
+
+
+def read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows, in the file's order: the text of every column by its name, those not asked for too.
+
+    Raises TableError for a file that cannot be read, that lacks track, instrument or one of `columns`, and, by the number of
+    the line, for a row with more or fewer values than the header, with no track or no instrument, or of a stem that was there.
+    """
+    lines: dict[tuple[str, str], int] = {}
+    rows = []
+    try:
+        # -sig: spreadsheets begin UTF-8 with a mark; surrogateescape: names of files need not be text
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            _refuse_header(path, header, [*KEYS, *(name for name in columns if name not in KEYS)])
+            for values in filter(None, reader):  # a line with nothing on it is nothing
+                if len(values) != len(header):
+                    found = f"{len(values)} values, expected the header's {len(header)}"
+                    raise TableError(
+                        f"{path}, line {reader.line_num}: {found}; was it cut off, or saved with other separators?"
+                    )
+                row = dict(zip(header, values, strict=True))
+                stem = (row["track"], row["instrument"])
+                if not all(stem):
+                    raise TableError(
+                        f"{path}, line {reader.line_num}: no track or no instrument; fill it in, or delete the line"
+                    )
+                if stem in lines:
+                    first = f"is there already, on line {lines[stem]}; delete one of them"
+                    raise TableError(f"{path}, line {reader.line_num}: {shown(*stem)} {first}")
+                lines[stem] = reader.line_num
+                rows.append(row)
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with a row for each stem") from error
+    except csv.Error as error:
+        raise TableError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
+    return rows
+
+
+def _refuse_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    expected = f"expected a CSV file whose first line names {','.join(columns)}"
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise TableError(f"{path}: no column {' and no column '.join(missing)}; {expected}")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise TableError(f"{path}: two columns {twice!r}; {expected}, each once")
+
+
+def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """A header and a line for each row, atomically; numbers with a point get 6 digits, and None is left empty.
+
+    Raises TableError where the file cannot be written.
+    """
+    try:
+        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([_text(row[name]) for name in columns] for row in rows)
+    except OSError as error:
+        raise TableError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) else str(value)
+
+
+def shown(track: str, instrument: str) -> str:
+    """A stem's name in a message: one line of a terminal."""
+    name = f"{track}/{instrument}"
+    return name if name.isprintable() else ascii(name)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three of many names, in a message."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

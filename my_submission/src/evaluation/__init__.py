@@ -1,0 +1,1 @@
+"""The challenge's score, and the results of an evaluation."""

@@ -1,0 +1,99 @@
+"""The HTML of a player: what is listened to, lane by lane, at one position. page.js brings it to life.
+
+Every name goes through `text`; places of files are marked, and filled in as the page is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from my_submission.src.evaluation.results import shown
+from my_submission.src.report.lanes import Lane
+from my_submission.src.report.pictures import height_of
+
+FILE_MARK = "\0"  # around the name of a file; no text has one, as none keeps its control characters
+TAIL = 3 * 4096  # samples at the end, three blocks of FLAC, into which Chromium (156) may seek and never arrive
+
+
+def text(value: object) -> str:
+    """Anything as text of the page, or in quotes as an attribute's: on one line, nothing in it markup, nothing invisible."""
+    return escape(shown(str(value)))
+
+
+def clock(seconds: float) -> str:
+    """A time like 3:07."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def player(
+    name: str,
+    seconds: float,
+    sample_rate: int,
+    lanes: Sequence[Lane],
+    figures: Mapping[str, str],
+    *,
+    begin: float = 0.0,
+    strip: str = "",
+) -> str:
+    """The player of a song, with a row for each of its lanes; the first is heard.
+
+    Args:
+        name: of the song.
+        seconds: its duration.
+        sample_rate: of its audio, Hz.
+        lanes: what can be heard.
+        figures: name of a lane -> what stands beside it, as markup.
+        begin: where it begins to play, seconds.
+        strip: markup of a row above the lanes.
+    """
+    ticks = "".join(_tick(tick, seconds) for tick in _ticks(seconds))
+    rows = "".join(_lane(position, lane, figures.get(lane.name, "")) for position, lane in enumerate(lanes, 1))
+    named = text(name)
+    return f"""<div class="player" role="group" aria-label="Player of {named}" tabindex="-1" \
+data-seconds="{seconds:.6f}" data-tail="{TAIL / sample_rate:.6f}" data-begin="{begin:.3f}">
+<div class="transport">
+<div class="controls">
+<button type="button" class="play" aria-keyshortcuts="K Space"><svg aria-hidden="true" viewBox="0 0 12 12">\
+<path class="to-play" d="M2 1l9 5-9 5z"/><path class="to-pause" d="M2 1h3v10H2zM7 1h3v10H7z"/></svg><span>Play</span></button>
+<span class="time"><span class="now">0:00.0</span> / {clock(seconds)}</span>
+<output class="hearing">Hearing: {text(lanes[0].name)}</output>
+</div>
+<div class="seek"><input type="range" min="0" max="{seconds:.6f}" step="0.01" value="0" aria-label="Position in {named}" \
+aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{ticks}</div></div>
+</div>
+<div class="lanes">{strip}{rows}<div class="over" aria-hidden="true"><div class="head"></div></div></div>
+</div>"""
+
+
+def _lane(number: int, lane: Lane, figure: str) -> str:
+    name = text(lane.name)
+    who = f"<b>{text(lane.instrument or lane.kind)}</b>" + (f" {lane.kind}" if lane.instrument else "")
+    mute = "false" if number == 1 else "true"
+    axis = "".join(
+        f'<span style="bottom:{100 * height_of(hertz):.1f}%">{label}</span>'
+        for hertz, label in ((100, "100"), (1000, "1k"), (10000, "10k"))
+    )
+    return f"""
+<div class="lane {lane.kind}" role="group" aria-label="{name}" data-instrument="{text(lane.instrument)}">
+<div class="label"><span class="number" aria-hidden="true">{number}</span><span class="who">{who}</span>
+<span class="buttons"><button type="button" class="mute" aria-pressed="{mute}" aria-label="Mute {name}">Mute</button>\
+<button type="button" class="solo" aria-pressed="false" aria-label="Solo {name}">Solo</button></span>{figure}</div>
+<div class="pictures"><img class="waveform" loading="lazy" decoding="async" width="1000" height="40" alt="Waveform of {name}" \
+src="{FILE_MARK}{lane.waveform}{FILE_MARK}"><img class="spectrogram" loading="lazy" decoding="async" width="1000" height="64" \
+alt="Spectrogram of {name}" src="{FILE_MARK}{lane.spectrogram}{FILE_MARK}"></div>
+<div class="axis" aria-hidden="true">{axis}</div>
+<audio preload="none" src="{FILE_MARK}{lane.audio}{FILE_MARK}"></audio>
+</div>"""
+
+
+def _tick(tick: int, seconds: float) -> str:
+    """A time on the ruler; those at its ends do not stick out."""
+    kind = "begin" if tick == 0 else "end" if tick > 0.97 * seconds else "within"
+    return f'<span class="{kind}" style="left:{100 * tick / seconds:.3f}%">{clock(tick)}</span>'
+
+
+def _ticks(seconds: float) -> list[int]:
+    """Times for a ruler, ten at most."""
+    step = next((step for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600) if seconds / step <= 10), 1800)
+    return list(range(0, int(seconds) + 1, step))

@@ -1,0 +1,1 @@
+"""How tensors are computed: on which device, in which precision, compiled or not."""

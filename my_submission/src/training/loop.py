@@ -1,0 +1,167 @@
+"""The loop around the training step: data in, and every so often a save, a log line, a validation.
+
+run = Run(trainer, folder, seed=0, tracks=tracks, save_every=1000)
+run.go_on()             # to the end, or until SIGINT or SIGTERM; gives the exit status
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from my_submission.src.checkpoint import save_checkpoint
+from my_submission.src.common.stem_table import shown
+from my_submission.src.dataset import RandomMixes, Sample, Track, batches
+from my_submission.src.training.mask_tally import MaskTally, table_path
+from my_submission.src.training.progress import Progress
+from my_submission.src.training.resume import ResumeError, recipe, refuse_changes, save_state
+from my_submission.src.training.signals import Interruption
+from my_submission.src.training.trainer import StepResult, Trainer
+
+if TYPE_CHECKING:
+    from my_submission.src.training.validation import Validation
+
+
+def checkpoint_path(folder: Path, seed: int, steps: int) -> Path:
+    """Where the result goes, under the published name."""
+    return folder / f"step{steps}_seed{seed}.ckpt"
+
+
+class Run:
+    """One seed's training in a folder. Rank 0 alone writes."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        *,
+        seed: int,
+        tracks: Sequence[Track],
+        workers: int = 0,
+        validation: Validation | None = None,
+        save_every: int = 1000,
+        log_every: int = 100,
+        valid_every: int = 5000,
+    ) -> None:
+        self.trainer, self.folder, self.seed, self.tracks, self.workers = trainer, folder, seed, tracks, workers
+        self.validation = validation
+        self.save_every, self.log_every, self.valid_every = save_every, log_every, valid_every
+        self.config, self.world = trainer.config, trainer.world
+        self.num_steps = self.config.training.num_steps
+        self.tally = MaskTally(tracks, self.config)
+        self.validated = 0  # the step whose weights were validated last
+        self.best: float | None = None  # mean SDR of the best validation, dB
+        self.save_due = False
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state. Raises ResumeError for one of another config, other data, or past the last step."""
+        refuse_changes(state, self._begun_with())
+        if state["step"] > self.num_steps:
+            raise ResumeError(
+                f"{self.folder}: seed {self.seed} stands at step {state['step']} already, past the {self.num_steps} asked for; "
+                "ask for more, or begin anew with --restart"
+            )
+        self.trainer.load_state_dict(state)
+        self.tally.load_state_dict(state["masked"])
+        self.validated, self.best = state["validated"], state["best"]
+
+    def go_on(self) -> int:
+        """Train to the last step and write the checkpoint: 0. Where a signal asks for it, save and leave: 128 + its number."""
+        trainer, training = self.trainer, self.config.training
+        steps = range(trainer.steps, self.num_steps)
+        mixes = RandomMixes(self.tracks, self.config, self.seed)
+        data = batches(
+            mixes,
+            steps,
+            training.batch_size,
+            rank=self.world.rank,
+            ranks=self.world.size,
+            workers=self.workers,
+            pin=trainer.device.type == "cuda",
+        )
+        with Interruption(quiet=not self.world.leads) as interruption, self._progress() as progress, contextlib.closing(data):
+            self._validate_if_due(interruption, progress)  # where the run was interrupted in the middle of it
+            stop = self.world.any(interruption.requested)
+            while trainer.steps < self.num_steps and not stop:
+                batch = next(data)
+                result = trainer.step(batch.sources)
+                self._count(batch, result)
+                if progress:
+                    progress.step(result, trainer)
+                self._validate_if_due(interruption, progress)
+                stop = self.world.any(interruption.requested)
+                self._save_if_due(now=stop or trainer.steps == self.num_steps)
+            if self.world.leads:
+                self._leave()
+            self.world.any(False)  # nobody leaves before rank 0 has written
+        if trainer.steps == self.num_steps:
+            return 0
+        return interruption.status or 143  # where another rank had the signal: most likely SIGTERM
+
+    def _count(self, batch: Sample, result: StepResult) -> None:
+        if math.isfinite(result.loss):  # on every rank or on none; without a loss the mask says nothing
+            shares = self.world.gather((batch.tracks.tolist(), result.kept_items))
+            for drawn, kept in shares:  # in the order of the batch, so that the sums are the same for any number of ranks
+                self.tally.add(drawn, kept)
+
+    def _leave(self) -> None:
+        step, result = self.trainer.steps, checkpoint_path(self.folder, self.seed, self.num_steps)
+        if step == self.num_steps:
+            save_checkpoint(self.trainer.ema.state_dict(), result)
+            self.tally.write(table_path(self.folder, self.seed))
+            print(f"finished: {result}", flush=True)
+        else:
+            print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
+
+    def _progress(self) -> contextlib.AbstractContextManager[Progress | None]:
+        if not self.world.leads:
+            return contextlib.nullcontext()
+        return Progress(self.folder, seed=self.seed, config=self.config, first_step=self.trainer.steps, every=self.log_every)
+
+    def _save_if_due(self, now: bool) -> None:
+        self.save_due = self.save_due or now or self.trainer.steps % self.save_every == 0
+        # weights that give no finite loss may be lost for good: the states before them are worth more
+        if self.save_due and (now or self.trainer.failures == 0):
+            self.save_due = False
+            if self.world.leads:
+                save_state(self.folder, self.seed, self._state())
+                self.tally.write(table_path(self.folder, self.seed))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self.trainer.state_dict(),
+            **self._begun_with(),
+            "masked": self.tally.state_dict(),
+            "validated": self.validated,
+            "best": self.best,
+        }
+
+    def _begun_with(self) -> dict[str, Any]:
+        """What must not change while a run goes on."""
+        return {"recipe": recipe(self.config, self.trainer.precision), **self.data()}
+
+    def data(self) -> dict[str, list[str]]:
+        """What tells one data set from another, wherever it lies: names and lengths in order, and the stems not drawn from."""
+        dropped = [shown(track.name, name) for track in self.tracks for name in sorted(track.dropped)]
+        return {"tracks": [f"{track.name} ({track.frames} samples)" for track in self.tracks], "dropped": dropped}
+
+    def _validate_if_due(self, interruption: Interruption, progress: Progress | None) -> None:
+        step = self.trainer.steps
+        if self.validation is None or step == self.validated or step % self.valid_every:
+            return
+        average = self.trainer.ema.state_dict()
+        scores = self.validation.scores(average, stop=lambda: interruption.requested)
+        if scores is None:  # asked to leave: it is still due when the run goes on
+            return
+        self.validated = step
+        mean = sum(scores.values()) / len(scores)
+        is_best = self.best is None or mean > self.best
+        if is_best:
+            self.best = mean
+            if self.world.leads:
+                save_checkpoint(average, self.folder / f"best_seed{self.seed}.ckpt")
+        if progress:
+            progress.validation(step, scores, is_best)

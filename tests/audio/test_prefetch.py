@@ -1,0 +1,149 @@
+"""Reading ahead and writing behind: the same blocks and files as without threads, errors where they belong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from my_submission.src.audio.files import BLOCK, AudioArray, AudioError, AudioFile
+from my_submission.src.audio.prefetch import READ_AHEAD, WRITE_BEHIND, ReadAhead, WriteBehind, ahead
+from my_submission.src.audio.stem_writer import StemWriter
+
+Song = Callable[..., Path]
+
+
+def test_items_come_in_order_and_an_error_where_it_happened() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise AudioError("cut off")
+
+    found = []
+    with pytest.raises(AudioError, match="cut off"):
+        found.extend(ahead(items(), 3))  # extend keeps what came before the error
+    assert found == list(range(5))
+
+
+def test_no_more_is_fetched_than_the_depth() -> None:
+    fetched = []
+    items = ahead((fetched.append(n) or n for n in range(100)), 3)
+    for n in range(10):
+        assert next(items) == n
+        assert len(fetched) <= n + 1 + 3
+    items.close()
+    assert len(fetched) <= 14
+    assert list(items) == []
+
+
+def test_nothing_goes_on_once_it_is_closed() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        begun.set()
+        time.sleep(0.2)
+        done.set()
+
+    begun, done = threading.Event(), threading.Event()
+    few = ahead(items(), 1)
+    next(few)
+    assert begun.wait(60)
+    few.close()
+    assert done.is_set()
+
+
+def test_a_source_is_decoded_before_it_is_asked_for() -> None:
+    class Watched(AudioArray):
+        def blocks(self) -> Iterator[np.ndarray]:
+            for number, block in enumerate(super().blocks(), 1):
+                if number == READ_AHEAD:
+                    full.set()
+                yield block
+
+    full = threading.Event()
+    audio = np.random.default_rng(0).standard_normal(((READ_AHEAD + 3) * BLOCK + 7, 1)).astype(np.float32)
+    source = ReadAhead(Watched(audio, 8000))
+    assert full.wait(60)
+    for _ in range(2):  # once or again
+        np.testing.assert_array_equal(np.concatenate(list(source.blocks()), axis=1), audio.T)
+
+
+def test_a_cut_file_fails_where_it_is_cut(make_song: Song, tmp_path: Path) -> None:
+    whole = make_song(tmp_path / "song.flac", seconds=20)
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    blocks = []
+    with pytest.raises(AudioError, match="is cut off"):
+        blocks.extend(ReadAhead(AudioFile(cut)).blocks())
+    assert 0 < len(blocks) < 20 * 44100 / BLOCK
+
+
+def stems(count: int, level: float = 0.5) -> np.ndarray:
+    """Blocks [count, S, C, n] of two stems."""
+    return np.random.default_rng(1).uniform(-level, level, (count, 2, 1, 1000)).astype(np.float32)
+
+
+def test_files_are_those_of_the_writer_itself(tmp_path: Path) -> None:
+    blocks = stems(9, level=1.5)  # past 1: the gain is known at the end alone
+    with StemWriter(tmp_path / "plain", ["a", "b"], 8000, 1, 9000) as plain:
+        for block in blocks:
+            plain.write(block)
+    with WriteBehind(StemWriter(tmp_path / "behind", ["a", "b"], 8000, 1, 9000)) as behind:
+        for block in blocks:
+            behind.write(block)
+    assert behind.wait() == plain.gain < 1
+    for name in ("a.wav", "b.wav"):
+        assert (tmp_path / "behind" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_the_writer_is_a_few_blocks_behind_at_most(tmp_path: Path) -> None:
+    class Slow(StemWriter):
+        def write(self, block: np.ndarray) -> None:
+            assert may_go_on.wait(60)
+            super().write(block)
+
+    may_go_on = threading.Event()
+    blocks = stems(WRITE_BEHIND + 1)
+    with WriteBehind(Slow(tmp_path / "out", ["a", "b"], 8000, 1, 1000 * len(blocks))) as behind:
+        for block in blocks[:WRITE_BEHIND]:
+            behind.write(block)  # returns, though nothing is written
+        held_up = threading.Thread(target=behind.write, args=(blocks[WRITE_BEHIND],))
+        held_up.start()
+        held_up.join(0.2)
+        assert held_up.is_alive()
+        may_go_on.set()
+        held_up.join(60)
+    behind.wait()
+    assert soundfile.info(tmp_path / "out" / "a.wav").frames == 1000 * len(blocks)
+
+
+@pytest.mark.parametrize("failing", [0, 4])  # while more is written; and the last one, when all has been handed over
+def test_a_block_that_cannot_be_written_leaves_nothing(tmp_path: Path, failing: int) -> None:
+    class Full(StemWriter):
+        count = 0
+
+        def write(self, block: np.ndarray) -> None:
+            if self.count == failing:
+                raise AudioError("is the disk full?")
+            self.count += 1
+            super().write(block)
+
+    def write_all() -> None:
+        with WriteBehind(Full(tmp_path / "new" / "out", ["a", "b"], 8000, 1, 5000)) as behind:
+            for block in stems(5):
+                behind.write(block)
+        behind.wait()
+
+    with pytest.raises(AudioError, match="is the disk full"):
+        write_all()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), WriteBehind(StemWriter(tmp_path / "out", ["a", "b"], 8000, 1, 5000)) as behind:
+        behind.write(stems(1)[0])
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,49 @@
+"""Resampling, block by block."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from my_submission.src.audio.resample import ResampleError, exactly, resample
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5000), st.sampled_from([8000, 22050, 44100, 48000, 96000]), st.lists(st.integers(1, 900), min_size=1))
+def test_resampling_there_and_back_has_the_length_that_came_in(frames: int, rate: int, sizes: list[int]) -> None:
+    pytest.importorskip("soxr")
+    signal = np.random.default_rng(frames).standard_normal((2, frames)).astype(np.float32)
+    cuts = np.cumsum(np.resize(sizes, frames))
+    blocks = np.split(signal, cuts[cuts < frames], axis=1)
+    back = resample(resample(blocks, rate, 44100), 44100, rate)
+    assert sum(block.shape[1] for block in exactly(frames, back)) == frames
+
+
+def test_resampling_keeps_a_tone_where_it_is() -> None:
+    pytest.importorskip("soxr")
+    time = np.arange(48000) / 48000
+    tone = np.sin(2 * np.pi * 440 * time, dtype=np.float32)[None]
+    there = np.concatenate(list(resample(np.array_split(tone, 7, axis=1), 48000, 44100)), axis=1)
+    assert there.shape == (1, 44100)
+    expected = np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
+    assert np.abs(there[0] - expected)[200:-200].max() < 1e-3
+
+
+def test_without_soxr_another_rate_is_an_error_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    blocks = [np.zeros((1, 8), np.float32)]
+    assert list(resample(blocks, 44100, 44100)) == blocks
+    with pytest.raises(ResampleError, match=r"is at 48000 Hz, expected 44100 Hz; .*pip install soxr"):
+        list(resample(blocks, 48000, 44100))
+
+
+def test_exactly_cuts_and_fills() -> None:
+    blocks = [np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)]
+    for frames in range(10):
+        result = np.concatenate([np.zeros((2, 0)), *exactly(frames, blocks)], axis=1)
+        assert result.shape == (2, frames)
+        assert result.sum() == 2 * min(frames, 7)

@@ -1,0 +1,232 @@
+"""From energies to scores, and from what trainings left out."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from my_submission.src.audit import command as audit
+from my_submission.src.audit.from_training import score_tables
+from my_submission.src.audit.scoring import Measured, Scored, score, self_sdr, usual
+from my_submission.src.audit.stems import Stem
+from my_submission.src.audit.windows import measure
+from my_submission.src.common import cli, stem_table
+from my_submission.src.common.errors import UserError
+from tests.helpers.audit import RATE, BandModel, tone
+
+SOURCES = ["vocals", "bass", "other"]
+
+
+def measured(track: str, instrument: str, shares: list[float], levels: list[float] | None = None, **outputs: float) -> Measured:
+    """A stem whose windows have these own shares (dB) and levels (dB); `outputs` say how the rest is divided."""
+    energies = np.zeros((len(shares), 2 + len(SOURCES)))
+    others = outputs or {name: 1.0 for name in SOURCES if name != instrument}
+    for row, share, level in zip(energies, shares, levels or [0.0] * len(shares), strict=True):
+        energy = 10 * 10 ** (level / 10)
+        own = energy * 10 ** (share / 10) / (1 + 10 ** (share / 10))
+        row[:2] = energy, energy - own
+        row[2 + SOURCES.index(instrument)] = own
+        for name, part in others.items():
+            row[2 + SOURCES.index(name)] = (energy - own) * part / sum(others.values())
+    return Measured(Stem(track, instrument, Path(f"{track}/{instrument}.wav")), 10.0 * len(shares), energies, 10.0)
+
+
+def by_track(scored: list[Scored]) -> dict[str, Scored]:
+    return {stem.stem.track: stem for stem in scored}
+
+
+def test_a_stem_is_compared_with_others_of_its_instrument() -> None:
+    rng = np.random.default_rng(0)
+    stems = [measured(f"v{i}", "vocals", [12 + x] * 6) for i, x in enumerate(rng.normal(0, 2, 40))]
+    stems += [measured(f"b{i}", "bass", [-4 + x] * 6) for i, x in enumerate(rng.normal(0, 1, 40))]
+    stems += [measured("bad vocals", "vocals", [2] * 6, bass=1), measured("bad bass", "bass", [-12] * 6, vocals=1)]
+    scored, found = score(stems, SOURCES)
+    assert {stem.stem.track: stem.contains for stem in scored[:2]} == {"bad bass": "vocals", "bad vocals": "bass"}
+    assert found["vocals"].centre == pytest.approx(12, abs=1)  # bass that a network always loses most of is no worse for it
+    assert found["bass"].centre == pytest.approx(-4, abs=0.5)
+    assert found["vocals"].spread == pytest.approx(2, abs=0.6)
+    assert all(stem.score < -1 for stem in scored[:2])
+    assert np.mean([stem.score < 0 for stem in scored[2:]]) < 0.06
+    assert np.median([stem.score for stem in scored]) == pytest.approx(2, abs=0.3)
+
+
+def test_what_the_own_output_lacks_counts_as_much_as_what_the_others_have() -> None:
+    shares = [8 + x for x in np.random.default_rng(3).normal(0, 2, 40)]
+    stems = [measured(f"v{i}", "vocals", [share] * 3) for i, share in enumerate(shares)]
+    before, usual_before = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
+    stems[0].energies[:, 1] = 0.9 * stems[0].energies[:, 0]  # lost, and in none of the outputs
+    after, usual_after = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
+    assert after.self_sdr == pytest.approx(-10 * np.log10(0.9))
+    lost = usual_before.score(before.self_sdr) - usual_after.score(after.self_sdr)
+    assert before.score - after.score == pytest.approx(lost / 2)
+    assert lost > 4
+
+
+def test_many_wrong_stems_do_not_move_the_cut() -> None:
+    rng = np.random.default_rng(1)
+    for wrong in (0, 40, 80):  # of 200
+        shares = [*rng.normal(10, 2, 200 - wrong), *rng.normal(-8, 3, wrong)]
+        scores = by_track(score([measured(str(i), "vocals", [x] * 4) for i, x in enumerate(shares)], SOURCES)[0])
+        assert np.mean([scores[str(i)].score < 0 for i in range(200 - wrong)]) < 0.06
+        assert all(scores[str(i)].score < 0 for i in range(200 - wrong, 200))
+
+
+def test_two_groups_are_told_apart_and_one_is_left_whole() -> None:
+    rng = np.random.default_rng(2)
+    for spread, wrong in (
+        (4.0, 70),
+        (1.5, 110),
+    ):  # of 200: more wrong ones than a median can bear, and a narrow group of right ones
+        right = usual([*rng.normal(8, spread, 200 - wrong), *rng.normal(-13, 3, wrong)])
+        assert right.centre == pytest.approx(8, abs=1)
+        assert right.spread == pytest.approx(spread, abs=0.5)
+    flagged = []
+    for _ in range(50):
+        shares = rng.normal(8, 3, 60)  # two normal distributions would fit these better too, but not by enough
+        flagged.append(np.mean([usual(shares).score(share) < 0 for share in shares]))
+    assert np.mean(flagged) < 0.06
+    around = [*rng.normal(8, 1, 120), *rng.normal(8, 8, 120)]  # most are alike, the others to both sides of them
+    assert usual(around).spread == pytest.approx(np.quantile(around, 0.84) - np.median(around))
+
+
+def test_few_stems_are_scored_by_themselves() -> None:
+    scored, found = score([measured(f"{share}", "bass", [share]) for share in (-30, -3, 0, 6, 30)], SOURCES)
+    assert [stem.score for stem in scored] == pytest.approx([-10, -1, 0, 2, 10])
+    assert not found["bass"].is_known
+    assert usual([10.0] * 8).is_known
+    assert usual([10.0] * 8).spread == 1  # stems that are all alike are not told apart by nothing
+
+
+def test_a_tenth_of_the_windows_decides_and_silence_does_not() -> None:
+    clean = measured("clean", "bass", [9.0] * 30)
+    one = measured("one", "bass", [9.0] * 12 + [-9.0] + [9.0] * 17)
+    stretch = measured("stretch", "bass", [9.0] * 12 + [-9.0] * 4 + [9.0] * 14)
+    quiet = measured("quiet", "bass", [9.0] * 12 + [-9.0] * 4 + [9.0] * 14, [0.0] * 12 + [-31.0] * 4 + [0.0] * 14)
+    softer = measured("softer", "bass", [9.0] * 12 + [-9.0] * 4 + [9.0] * 14, [0.0] * 12 + [-25.0] * 4 + [0.0] * 14)
+    silent = measured("silent", "bass", [9.0] * 30, [-75.0] * 30)
+    scored = by_track(score([clean, one, stretch, quiet, softer, silent], SOURCES)[0])
+    assert {name: stem.score for name, stem in scored.items()} == pytest.approx(
+        {"clean": 3, "one": 3, "stretch": -3, "quiet": 3, "softer": 3, "silent": None}
+    )
+    assert (scored["stretch"].worst, scored["one"].worst, scored["silent"].worst) == ((120, 160), (120, 130), None)
+    assert [window for window in scored["quiet"].windows if window[2] is None] == [
+        (start, start + 10, None) for start in (120, 130, 140, 150)
+    ]
+    assert scored["silent"].contains == scored["clean"].contains == ""
+    assert list(scored)[-1] == "silent"
+
+
+def test_a_steady_share_in_others_is_found_beside_stems_without() -> None:
+    rng = np.random.default_rng(2)
+    stems = [measured(f"{i}", "vocals", list(25 + rng.normal(0, 2, 8))) for i in range(20)]
+    stems.append(measured("bleeding", "vocals", list(15 + rng.normal(0, 1, 8)), bass=1))
+    worst = score(stems, SOURCES)[0][0]
+    assert (worst.stem.track, worst.contains) == ("bleeding", "bass")
+    assert worst.score < 0 < worst.margin
+
+
+def test_what_it_contains_is_not_what_every_stem_seems_to() -> None:
+    """Bass is lost to other, and vocals come back as vocals: a little of those says more than much of other."""
+    stems = [measured(f"b{i}", "bass", [-3.0], other=0.95, vocals=0.05) for i in range(10)]
+    stems += [measured(f"v{i}", "vocals", [15.0]) for i in range(10)] + [measured(f"o{i}", "other", [3.0]) for i in range(10)]
+    stems.append(measured("both", "bass", [-9.0], other=0.6, vocals=0.4))
+    worst = score(stems, SOURCES)[0][0]
+    assert (worst.stem.track, worst.contains, worst.loudest) == ("both", "vocals", "other")
+
+
+class Long:
+    """A tone of any length, made as it is read."""
+
+    name, sample_rate, channels = "long", RATE, 1
+
+    def __init__(self, minutes: int) -> None:
+        self.frames = minutes * 60 * RATE
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        second = tone("bass", 1.0).T.astype(np.float32)
+        for _ in range(self.frames // RATE):
+            yield second
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    model, peaks = BandModel(tmp_path / "model"), []
+    for minutes in (1, 8):
+        tracemalloc.start()
+        energies = measure(model, Long(minutes), own=2, seconds=10.0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert energies.shape == (6 * minutes, 6)
+        np.testing.assert_allclose(energies[:, 0], 10 * 0.2**2 / 2, rtol=1e-4)  # mean square times seconds
+        np.testing.assert_allclose(energies[:, 4], energies[:, 0], rtol=1e-3)
+        assert energies[:, [1, 2, 3, 5]].max() < 1e-6
+    assert peaks[1] < peaks[0] + 100_000  # the longer audio is 15 MB
+
+
+def write_masked(path: Path, rows: list[tuple[object, ...]]) -> Path:
+    columns = ("track", "instrument", "chunks", "masked")
+    stem_table.write(path, columns, [dict(zip(columns, row, strict=True)) for row in rows])
+    return path
+
+
+def test_what_trainings_left_out_counts_by_chunks(tmp_path: Path) -> None:
+    usual = [(f"{i}", "bass", 900, 0.6) for i in range(5)]
+    rows = [("wrong", "bass", 900, 1.0), ("half", "bass", 90, 0.9), ("twice", "bass", 2, 1.0), ("easy", "bass", 900, 0.2)]
+    first = write_masked(tmp_path / "0.csv", [*usual, *rows, ("never", "bass", 0, None), ("wrong", "drums", 100, 0.6)])
+    second = write_masked(tmp_path / "1.csv", [*usual, ("half", "bass", 810, 0.7), ("other", "drums", 10, 0.6)])
+    scores = {(row["track"], row["instrument"]): row["score"] for row in score_tables([first, second])}
+    assert next(iter(scores)) == ("wrong", "bass")
+    assert list(scores)[-1] == ("never", "bass")
+    assert scores["0", "bass"] == pytest.approx(1)
+    assert scores["wrong", "bass"] == pytest.approx(-1, abs=0.02)
+    assert scores["half", "bass"] == pytest.approx(1 - (0.72 - 0.6) / 0.2, abs=0.02)  # 900 chunks, 0.72 of them
+    assert scores["twice", "bass"] == pytest.approx(1 - (2 * 1 + 5 * 0.6) / 7 / 0.2 + 3, abs=0.02)  # as two tell little
+    assert scores["easy", "bass"] > 2
+    assert scores["wrong", "drums"] == pytest.approx(1)  # by its own instrument
+    assert scores["never", "bass"] is None
+
+
+def test_from_training_needs_no_torch(tmp_path: Path, run_python: Callable[..., object]) -> None:
+    write_masked(
+        tmp_path / "m.csv", [("a,b", "bass", 9, 1.0), ("b", "bass", 9, 0.5), ("c", "bass", 9, 0.5), ("d", "bass", 0, None)]
+    )
+    program = """
+import sys
+from my_submission import __main__
+assert __main__.main(["audit", "--from-training", *sys.argv[1:2], "--out", sys.argv[2]]) == 0
+assert "torch" not in sys.modules
+"""
+    result = run_python("-c", program, tmp_path / "m.csv", tmp_path / "audit.csv")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "the worst 3 of 3 stems, and their scores:",
+        "  a,b/bass: -0.29",
+        "  b/bass: 1.00",
+        "  c/bass: 1.00",
+        "never drawn, no score: d/bass",
+        "1 of 3 stems are below 0, and best left out",
+        f"table: {tmp_path / 'audit.csv'}",
+    ]
+    text = (tmp_path / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert text[0] == "track,instrument,score,self_sdr,margin_db,seconds,from_s,to_s,contains,keep"
+    assert text[1:] == ['"a,b",bass,-0.285714,,,,,,,', "b,bass,1,,,,,,,", "c,bass,1,,,,,,,", "d,bass,,,,,,,,"]
+
+
+def test_tables_of_trainings_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for rows, message in (
+        ([("a", "bass", "many", 0.5)], "chunks of a/bass is 'many', expected a number of 0 or more"),
+        ([("a", "bass", -1, 0.5)], "chunks of a/bass is '-1', expected"),
+        ([("a", "bass", 3, 1.5)], "masked of a/bass is '1.5', expected a number from 0 to 1"),
+        ([("a", "bass", 3, None)], "masked of a/bass is '', expected a number from 0 to 1"),
+        ([("a", "bass", 3, 0.0)], "no chunk was masked, which tells nothing"),
+        ([], "no chunk was masked, which tells nothing"),
+    ):
+        path = write_masked(tmp_path / "m.csv", rows)
+        assert cli.run(audit.main, ["--from-training", str(path), "--out", str(tmp_path / "audit.csv")]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"none.csv: cannot be read"):
+        audit.main(["--from-training", str(tmp_path / "none.csv"), "--out", str(tmp_path / "audit.csv")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv"]

@@ -1,0 +1,156 @@
+"""Installing the published archive: what was published goes in, nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from my_submission.src.challenge import install
+from my_submission.src.checkpoint import CheckpointError
+from my_submission.src.common import cli
+from my_submission.src.config import ConfigError
+from tests.helpers.paths import GOLDEN, ROOT
+
+CONFIGS = {f"{model}/config.yaml": ROOT / "my_submission" / "ckpts" / model / "config.yaml" for model in install.MODELS}
+
+
+def contents() -> dict[str, bytes]:
+    """Stand-ins for the six checkpoints, each its own bytes, and the two configs."""
+    files = {path: path.encode() * 50 for path in install.PUBLISHED}
+    return {**files, **{path: config.read_bytes() for path, config in CONFIGS.items()}}
+
+
+@pytest.fixture
+def ckpts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder like ckpts/ to install into; the stand-ins count as published."""
+    folder = tmp_path / "ckpts"
+    for path, config in CONFIGS.items():
+        (folder / path).parent.mkdir(parents=True)
+        shutil.copy(config, folder / path)
+    published = {path: hashlib.sha256(data).hexdigest() for path, data in contents().items() if path.endswith(".ckpt")}
+    monkeypatch.setattr(install, "PUBLISHED", published)
+    monkeypatch.setattr(install, "PUBLISHED_BYTES", len(contents()["modelA/step100000_seed0.ckpt"]))
+    return folder
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
+    """Makes mdx_AB.zip of path -> bytes."""
+
+    def make(files: dict[str, bytes]) -> Path:
+        archive = tmp_path / "mdx_AB.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+            for path, data in files.items():
+                opened.writestr(path, data)
+        return archive
+
+    return make
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def refuse(archive: Path, ckpts: Path, message: str, **how: bool) -> None:
+    before = listing(ckpts)
+    with pytest.raises(CheckpointError, match=message):
+        install.install(archive, folder=ckpts, **how)
+    assert listing(ckpts) == before
+    assert sorted(path.name for path in ckpts.iterdir()) == list(install.MODELS)
+
+
+def test_the_published_archive_goes_in(ckpts: Path, pack: Callable[..., Path]) -> None:
+    ours = (ckpts / "modelA/config.yaml").read_bytes()
+    files = contents() | {"modelA/": b"", "__MACOSX/modelA/._x": b"?", "modelA/.DS_Store": b"?"}
+    files["modelA/config.yaml"] += b"\n# a comment that changes nothing\n"
+    for _ in range(2):  # twice does no harm
+        installed = install.install(pack(files), folder=ckpts)
+    assert sorted(installed) == sorted(ckpts / path for path in install.PUBLISHED)
+    assert all((ckpts / path).read_bytes() == contents()[path] for path in install.PUBLISHED)
+    assert (ckpts / "modelA/config.yaml").read_bytes() == ours
+    assert listing(ckpts) == sorted(contents())
+
+
+def test_what_differs_from_the_published_is_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
+    seed0 = "modelA/step100000_seed0.ckpt"
+    good = contents()
+    refuse(pack(good | {seed0: good[seed0] + b"?"}), ckpts, f"{seed0} has .* bytes, published were")
+    refuse(pack(good | {seed0: good[seed0][::-1]}), ckpts, f"{seed0} has SHA-256 .*, published was .*--allow-unpublished")
+    refuse(pack({path: data for path, data in good.items() if path != seed0}), ckpts, f"misses {seed0}")
+    refuse(pack(good | {"modelA/readme.txt": b""}), ckpts, r"holds 'modelA/readme\.txt', expected")
+    refuse(pack(good | {"modelC/config.yaml": b""}), ckpts, r"holds 'modelC/config\.yaml', expected")
+    refuse(pack({}), ckpts, "is empty, expected")
+    changed = good["modelA/config.yaml"].replace(b"q: 0.4", b"q: 0.5")
+    refuse(pack(good | {"modelA/config.yaml": changed}), ckpts, r"modelA/config\.yaml differs from the published one")
+
+
+@pytest.mark.parametrize("path", ["../evil.ckpt", "modelA/../../evil.ckpt", "/tmp/evil.ckpt", "..\\evil.ckpt", "C:evil"])
+def test_a_zip_that_reaches_outside_is_refused(ckpts: Path, pack: Callable[..., Path], path: str) -> None:
+    for how in ({}, {"allow_unpublished": True}):
+        refuse(pack(contents() | {path: b"?"}), ckpts, "reaches outside its folder", **how)
+    assert not list(ckpts.parent.rglob("*evil*"))
+
+
+def test_links_and_doubles_are_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
+    archive = pack({})
+    with zipfile.ZipFile(archive, "w") as opened:
+        link = zipfile.ZipInfo("modelA/step100000_seed0.ckpt")
+        link.external_attr = 0o120777 << 16
+        opened.writestr(link, "/etc/passwd")
+    refuse(archive, ckpts, "is a link or encrypted, expected plain files")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
+        opened.writestr("modelA/config.yaml", "1")
+    refuse(archive, ckpts, "is packed in an unusual way; pack it anew with zip")
+    with zipfile.ZipFile(archive, "w") as opened, pytest.warns(UserWarning, match="Duplicate name"):
+        opened.writestr("modelA/config.yaml", "1")
+        opened.writestr("modelA/config.yaml", "2")
+    refuse(archive, ckpts, "twice")
+
+
+def test_downloads_that_went_wrong(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
+    refuse(tmp_path / "nowhere.zip", ckpts, r"no such file; download it from https://drive\.google\.com")
+    page = tmp_path / "page.zip"
+    page.write_text("<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title>")
+    refuse(page, ckpts, "is a web page, .*virus scan.*Download anyway")
+    whole = pack(contents()).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    refuse(tmp_path / "cut.zip", ckpts, "is no zip archive, or cut off")
+    place = whole.index(b"modelA/step100000_seed0.ckpt") + 40  # inside the first member's data
+    (tmp_path / "damaged.zip").write_bytes(whole[:place] + bytes(8) + whole[place + 8 :])
+    refuse(tmp_path / "damaged.zip", ckpts, r"step100000_seed0\.ckpt is damaged .*; download the archive again")
+
+
+def test_own_checkpoints_are_loaded_strictly(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
+    seed0 = "modelA/step100000_seed0.ckpt"
+    config = (GOLDEN / "separation_A" / "config.yaml").read_bytes()
+    own = (GOLDEN / "separation_A" / "step100000_seed0.ckpt").read_bytes()
+    refuse(pack({seed0: own, "modelA/config.yaml": config}), ckpts, "misses")
+    refuse(pack({seed0: own}), ckpts, r"does not fit its config\.yaml", allow_unpublished=True)  # the full-size one
+    refuse(pack({seed0: b"no tensors", "modelA/config.yaml": config}), ckpts, "is damaged, or no plain", allow_unpublished=True)
+    torch.save({"weights": [1]}, tmp_path / "x")
+    bad = {seed0: (tmp_path / "x").read_bytes(), "modelA/config.yaml": config}
+    refuse(pack(bad), ckpts, "holds something else than a plain state dict", allow_unpublished=True)
+    refuse(pack({"modelA/mine.ckpt": own}), ckpts, r"holds 'modelA/mine\.ckpt', expected", allow_unpublished=True)
+    with pytest.raises(ConfigError, match=r"mdx_AB\.zip: modelA/config\.yaml: the file is empty"):
+        install.install(pack({seed0: own, "modelA/config.yaml": b""}), folder=ckpts, allow_unpublished=True)
+
+    installed = install.install(pack({seed0: own, "modelA/config.yaml": config}), folder=ckpts, allow_unpublished=True)
+    assert sorted(installed) == [ckpts / "modelA/config.yaml", ckpts / seed0]
+    assert (ckpts / seed0).read_bytes() == own
+
+
+def test_the_command_says_what_it_does(
+    ckpts: Path, pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = pack(contents())
+    monkeypatch.setitem(install.install.__kwdefaults__, "folder", ckpts)
+    assert cli.run(install.main, [str(archive)]) == 0
+    assert capsys.readouterr().out.count("installed ") == 6
+    assert cli.run(install.main, [str(archive.with_name("x.zip"))]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,78 @@
+"""Tables of stems: what is written is read again, and what cannot be meant is refused by its line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from my_submission.src.common.stem_table import DEFAULT_THRESHOLD, TableError, read, write
+
+COLUMNS = ("track", "instrument", "score", "keep")
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "audit.csv"
+    undecodable = os.fsdecode(b"caf\xe9")  # the name of a folder from another system
+    rows = [
+        {"track": 'Song, with "all" of it\nin two lines', "instrument": "bass", "score": 0.1234567, "keep": None},
+        {"track": undecodable, "instrument": "vocals", "score": np.float32(-2), "keep": "yes", "more": "is left out"},
+        {"track": "Þjóð", "instrument": "my own", "score": 3, "keep": ""},
+    ]
+    write(path, COLUMNS, rows)
+    assert read(path, ("score", "track")) == [
+        {"track": rows[0]["track"], "instrument": "bass", "score": "0.123457", "keep": ""},
+        {"track": undecodable, "instrument": "vocals", "score": "-2", "keep": "yes"},
+        {"track": "Þjóð", "instrument": "my own", "score": "3", "keep": ""},
+    ]
+    assert path.read_bytes().startswith(
+        b'track,instrument,score,keep\r\n"Song, with ""all"" of it\nin two lines",bass,0.123457,\r\n'
+    )
+    assert list(tmp_path.iterdir()) == [path]
+    assert DEFAULT_THRESHOLD == 0.0
+
+
+def test_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
+    path = tmp_path / "audit.csv"
+    path.write_bytes("\ufefftrack,score,instrument\r\nsong,1,bass\r\n\r\nsong,2,drums\r\n".encode())
+    assert [(row["instrument"], row["score"]) for row in read(path, COLUMNS[:3])] == [("bass", "1"), ("drums", "2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, ": cannot be read (No such file or directory); expected a CSV file with a row for each stem"),
+        ("", ": no column track and no column instrument and no column score; expected a CSV file whose first line names "),
+        ("track,instrument\n", ": no column score; expected a CSV file whose first line names track,instrument,score"),
+        ("track;instrument;score\n", ": no column track and no column instrument and no column score; expected"),
+        ("track,score,instrument,score\n", ": two columns 'score'; expected"),
+        ("track,instrument,score\na,bass,1\nb,bass\n", ", line 3: 2 values, expected the header's 3; was it cut off, or saved"),
+        ("track,instrument,score\na,bass,1,2\n", ", line 2: 4 values, expected the header's 3"),
+        ("track,instrument,score\n,bass,1\n", ", line 2: no track or no instrument; fill it in, or delete the line"),
+        (
+            "track,instrument,score\na,bass,1\na,drums,1\n\na,bass,2\n",
+            ", line 5: a/bass is there already, on line 2; delete one of them",
+        ),
+        ('track,instrument,score\na,"bass,1\n', ", line 2: is not CSV (unexpected end of data)"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "audit.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(TableError) as refusal:
+        read(path, ("track", "instrument", "score"))
+    assert str(refusal.value).startswith(f"{path}{message}")
+
+
+def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"nowhere/audit.csv: cannot be written \(No such file or directory\)"):
+        write(tmp_path / "nowhere" / "audit.csv", COLUMNS, [])
+    path = tmp_path / "audit.csv"
+    path.write_text("before")
+    with pytest.raises(KeyError):
+        write(path, COLUMNS, [{"track": "song"}])
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]

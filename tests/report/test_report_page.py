@@ -1,0 +1,389 @@
+"""The page in a browser: players in step, switching, keys, no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from my_submission.src import report
+from tests.helpers.browser import MISSING, Browser
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+INSTRUMENTS = ("bass", "drums", "other", "vocals")
+RATE = 22050
+SECONDS = 12.0
+NAMES = ['one <img src=x onerror="document.title=1"> & "two"', "100% #2?\nü"]
+STATE = """
+    const lanes = [...document.querySelectorAll(arguments[0] + " .lane")];
+    const pressed = (kind) => lanes.map((lane) => lane.querySelector(kind).getAttribute("aria-pressed") === "true");
+    return {
+        times: lanes.map((lane) => lane.querySelector("audio").currentTime),
+        paused: lanes.map((lane) => lane.querySelector("audio").paused),
+        heard: lanes.flatMap((lane, index) => lane.querySelector("audio").muted ? [] : [index]),
+        solo: pressed(".solo").flatMap((on, index) => on ? [index] : []),
+        mute: pressed(".mute").flatMap((on, index) => on ? [index] : []),
+        told: document.querySelector(arguments[0] + " .hearing").textContent,
+        slider: Number(document.querySelector(arguments[0] + " input").value),
+        shown: document.querySelector(arguments[0] + " .now").textContent,
+        button: document.querySelector(arguments[0] + " .play").textContent.trim(),
+    };"""
+
+
+def make_tracks(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS) -> list[report.Track]:
+    """Tracks of tones, with references and scores."""
+    folder.mkdir()
+    time = np.arange(round(seconds * RATE)) / RATE
+    for number, instrument in enumerate(INSTRUMENTS, 1):
+        tone = 0.1 * np.sin(2 * np.pi * 110 * number * time) * (1 + np.sin(2 * np.pi * number * time)) / 2
+        soundfile.write(folder / f"{instrument}.wav", np.stack([tone, tone], axis=1), RATE)
+        soundfile.write(folder / f"e_{instrument}.wav", np.stack([tone, tone], axis=1) * 0.8, RATE)
+    mixture = sum(soundfile.read(folder / f"{instrument}.wav")[0] for instrument in INSTRUMENTS)
+    soundfile.write(folder / "mixture.wav", mixture, RATE)
+    estimates, references = ({name: folder / f"{kind}{name}.wav" for name in INSTRUMENTS} for kind in ("e_", ""))
+    score = dict.fromkeys(INSTRUMENTS, 10 * np.log10(25))
+    return [report.Track(name, folder / "mixture.wav", estimates, references, score, {}, 3.0) for name in names]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two tracks, in a place whose name needs care."""
+    folder = tmp_path_factory.mktemp("a & b #1 100% ü?")
+    page = folder / 'the "page" <1> #2.html'
+    report.write_page(page, make_tracks(folder / "songs"), title="Evaluation of <b>x</b>", failed={"<i>": "because"})
+    return page
+
+
+@pytest.fixture
+def page(browser: Browser, written: Path) -> Iterator[Browser]:
+    """The page, opened anew; whatever the test does with it, nothing is logged and nothing asked for but files."""
+    browser.console()
+    browser.open(Path(written))
+    browser.requests()
+    browser.open(Path(written))
+    yield browser
+    assert browser.console() == []
+    asked = browser.requests()
+    assert asked
+    assert {url.split(":")[0] for url in asked} <= {"file", "data"}
+
+
+def state(page: Browser, track: str = "#track-1") -> dict:
+    return page.run(STATE, track)
+
+
+def wait_until_playing(page: Browser, track: str = "#track-1", after: float = 0.0) -> None:
+    """Until all lanes play, in step, past a time."""
+    page.wait(
+        """[...document.querySelectorAll(arguments[0] + " audio")].map((a) => a.paused ? -1 : a.currentTime).every(
+            (time, _, times) => time > arguments[1] && Math.abs(time - times[0]) < 0.05)""".replace("\n", " "),
+        track,
+        after,
+    )
+
+
+def lane(number: int, part: str, track: str = "#track-1") -> str:
+    return f"{track} .lane:nth-of-type({number}) {part}"
+
+
+def test_it_opens_with_everything_in_its_place(page: Browser) -> None:
+    assert page.run("return document.title") == "Evaluation of <b>x</b>"
+    heads = page.run("return [...document.querySelectorAll('h3')].map((head) => head.textContent)")
+    assert heads == [NAMES[0], ascii(NAMES[1])]
+    pictures = page.run("return [...document.querySelectorAll('.pictures img')].map((img) => [img.alt, img.complete])")
+    assert len(pictures) == 2 * 9 * 2
+    assert pictures[:2] == [["Waveform of mixture", True], ["Spectrogram of mixture", True]]
+    page.run("for (const image of document.images) image.loading = 'eager'")
+    page.wait("[...document.images].every((image) => image.complete)")
+    assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")
+    assert state(page)["heard"] == [0]
+    assert state(page)["told"] == "Hearing: mixture"
+    assert page.run("return document.querySelectorAll('main img:not(.pictures img)').length") == 0
+    described = page.run("return document.querySelector('svg.chart desc').textContent")
+    assert "this model: bass 14.0, drums 14.0" in described
+
+
+def test_no_audio_is_read_before_it_is_played(browser: Browser, written: Path) -> None:
+    browser.open(written)
+    browser.requests()
+    browser.open(written)
+    browser.wait("document.readyState === 'complete'")
+    assert [url for url in browser.requests() if url.endswith(".flac")] == []
+    browser.click("#track-2 .play")
+    wait_until_playing(browser, "#track-2")
+    asked = {url.split("_audio/")[1] for url in browser.requests() if url.endswith(".flac")}
+    assert {name.split("_")[0] for name in asked} == {"002"}
+    assert len(asked) == 9
+
+
+def test_players_play_in_step_and_switching_keeps_the_position(page: Browser) -> None:
+    page.click("#track-1 .play")
+    wait_until_playing(page, after=0.3)
+    assert state(page)["button"] == "Pause"
+    heard, last = 0, 0.0
+    for number in (2, 3, 2, 9, 1):  # estimate, reference, back, another reference, the mixture
+        before = state(page)
+        assert before["heard"] == [heard]
+        assert before["times"][heard] >= last
+        page.click(lane(number, ".solo"))
+        after = state(page)
+        heard, last = number - 1, after["times"][number - 1]
+        assert after["heard"] == after["solo"] == [heard]
+        assert not any(after["paused"])
+        assert max(after["times"]) - min(after["times"]) < 0.1
+        passed = after["times"][0] - before["times"][0]  # of a lane that is the clock or not: no jump either way
+        assert 0 <= last - before["times"][heard] == pytest.approx(passed, abs=0.1)
+    page.click("#track-1 .play")
+    stopped = state(page)
+    assert all(stopped["paused"])
+    assert stopped["slider"] == pytest.approx(stopped["times"][0], abs=0.1)
+    assert float(stopped["shown"].removeprefix("0:")) == pytest.approx(stopped["slider"], abs=0.11)
+    assert stopped["button"] == "Play"
+    page.click("#track-1 .play")
+    wait_until_playing(page, after=stopped["slider"])
+
+
+def test_solo_is_one_lane_unless_ctrl_or_shift_is_held(page: Browser) -> None:
+    page.click(lane(2, ".solo"))
+    page.click(lane(4, ".solo"), holding="Control")
+    page.click(lane(6, ".solo"), holding="Shift")
+    assert state(page)["heard"] == state(page)["solo"] == [1, 3, 5]
+    assert state(page)["told"] == "Hearing: bass, estimate + drums, estimate + other, estimate"
+    page.click(lane(4, ".solo"), holding="Control")
+    assert state(page)["heard"] == [1, 5]
+    page.click(lane(9, ".solo"))
+    assert state(page)["heard"] == [8]
+    page.click(lane(9, ".solo"))
+    assert state(page)["heard"] == [0]  # what is not muted
+    assert page.run("return document.querySelector('.lane.heard').getAttribute('aria-label')") == "mixture"
+
+
+def test_mute_takes_a_lane_out_and_brings_it_in(page: Browser) -> None:
+    assert state(page)["mute"] == [*range(1, 9)]
+    page.click(lane(4, ".mute"))
+    page.click(lane(6, ".mute"))
+    assert state(page)["heard"] == [0, 3, 5]
+    page.click(lane(1, ".mute"))
+    assert state(page)["heard"] == [3, 5]
+    page.click(lane(2, ".solo"))  # goes before mute
+    assert state(page)["heard"] == [1]
+    page.click(lane(2, ".mute"))  # muted already: is let in, and stays on solo
+    page.click(lane(2, ".mute"))
+    assert (state(page)["solo"], state(page)["heard"]) == ([], [3, 5])
+    page.click(lane(4, ".mute"))
+    page.click(lane(6, ".mute"))
+    assert state(page)["told"] == "Hearing: nothing"
+    page.click("#track-1 .play")
+    wait_until_playing(page)  # in silence, too
+    page.click(lane(4, ".mute"))
+    assert state(page)["heard"] == [3]
+
+
+def test_keys_do_all_of_it(page: Browser) -> None:
+    page.run("document.querySelector('#track-1 input').focus()")
+    page.press("k")
+    wait_until_playing(page)
+    page.press(" ")
+    assert all(state(page)["paused"])
+    page.press("ArrowRight")
+    now = state(page)["slider"]
+    assert now >= 5
+    page.press("Shift", "ArrowRight")
+    assert state(page)["slider"] == pytest.approx(now + 1)
+    page.press("ArrowLeft")
+    page.press("ArrowLeft")
+    assert state(page)["slider"] == 0
+    page.press("t")
+    assert state(page)["heard"] == [1]
+    page.press("t")
+    assert state(page)["heard"] == [2]
+    page.press("8")
+    assert state(page)["heard"] == [7]
+    page.press("t")
+    assert state(page)["heard"] == [8]
+    page.press("0")
+    assert state(page)["heard"] == [0]
+    page.run("arguments[0].focus()", page.run("return document.querySelector('#track-1 .lane:nth-of-type(5) .solo')"))
+    page.press(" ")  # presses the button, and plays nothing
+    assert (state(page)["heard"], state(page)["button"]) == ([4], "Play")
+    assert state(page, "#track-2")["heard"] == [0]  # the other song has its own
+    page.run("document.activeElement.blur()")
+    page.press("k")
+    assert all(state(page)["paused"])
+
+
+def test_everything_is_reached_by_tab_and_has_a_name_and_a_visible_focus(page: Browser) -> None:
+    reached = []
+    page.run("document.activeElement.blur(); document.querySelector('#track-2').open = true")
+    for _ in range(100):
+        page.press("Tab")
+        found = page.run("""
+            const element = document.activeElement, style = getComputedStyle(element);
+            if (element === document.body) return null;
+            return [element.getAttribute("aria-label") || element.textContent.trim(), element.tagName, style.outlineStyle]""")
+        if found is None:
+            break
+        reached.append(found)
+    assert all(name for name, _, _ in reached)
+    assert {outline for _, _, outline in reached} == {"solid"}
+    names = [name for name, tag, _ in reached if tag in ("BUTTON", "INPUT")]
+    expected = ["Play", f"Position in {NAMES[0]}", "Mute mixture", "Solo mixture", "Mute bass, estimate", "Solo bass, estimate"]
+    assert names[:6] == expected
+    assert len(names) == 2 * (2 + 2 * 9)
+
+
+def test_a_click_on_a_picture_and_the_slider_go_there(page: Browser) -> None:
+    page.click(lane(7, ".spectrogram"), x=0.25)
+    assert state(page)["slider"] == pytest.approx(SECONDS / 4, abs=0.05)
+    assert page.run("return document.activeElement.className") == "player"  # so that keys work from here
+    left = page.run("""
+        const head = document.querySelector("#track-1 .head").getBoundingClientRect();
+        const picture = document.querySelector("#track-1 .spectrogram").getBoundingClientRect();
+        return (head.left - picture.left) / picture.width""")
+    assert left == pytest.approx(0.25, abs=0.005)
+    page.click("#track-1 .play")
+    wait_until_playing(page, after=SECONDS / 4)
+    page.click(lane(3, ".waveform"), x=0.75)
+    wait_until_playing(page, after=0.75 * SECONDS - 0.1)
+    page.run("document.querySelector('#track-1 input').focus()")
+    page.press("End")
+    page.wait("document.querySelector('#track-1 .play').textContent.trim() === 'Play'")
+    assert state(page)["slider"] == SECONDS
+    assert page.run("return document.querySelector('#track-1 input').getAttribute('aria-valuetext')") == "0:12 of 0:12"
+    page.click("#track-1 .play")
+    page.wait("document.querySelector('#track-1 audio').currentTime < 5")  # from the beginning again
+
+
+def test_it_stops_at_the_end(page: Browser) -> None:
+    page.click(lane(1, ".waveform"), x=0.97)
+    page.click("#track-1 .play")
+    page.wait("document.querySelector('#track-1 input').value > 11.7")
+    page.wait("document.querySelector('#track-1 .play').textContent.trim() === 'Play'")
+    assert state(page)["slider"] == SECONDS
+    assert all(state(page)["paused"])
+
+
+def test_it_plays_from_anywhere_near_the_end(page: Browser) -> None:
+    for left in (1.0, 0.5, 0.36, 0.3, 0.2, 0.05):  # seconds
+        page.run("players[0].seek(arguments[0])", SECONDS - left)
+        page.click("#track-1 .play")
+        page.wait("!players[0].playing && players[0].position === players[0].seconds")
+
+
+def test_what_pauses_the_audio_pauses_the_player(page: Browser) -> None:
+    page.click("#track-1 .play")
+    wait_until_playing(page)
+    page.run("document.querySelectorAll('#track-1 audio').forEach((audio) => audio.pause())")  # as a keyboard's media key does
+    page.wait("document.querySelector('#track-1 .play').textContent.trim() === 'Play'")
+
+
+def test_one_song_plays_at_a_time_and_a_folded_one_stops(page: Browser) -> None:
+    page.click("#track-1 .play")
+    wait_until_playing(page)
+    page.click("#track-2 .play")
+    wait_until_playing(page, "#track-2")
+    assert all(state(page)["paused"])
+    page.click("#track-2 summary")
+    page.wait("[...document.querySelectorAll('#track-2 audio')].every((audio) => audio.paused)")
+
+
+def test_lanes_that_drift_are_brought_back(page: Browser) -> None:
+    page.click("#track-1 .play")
+    wait_until_playing(page)
+    page.run("const a = document.querySelectorAll('#track-1 audio'); a[3].currentTime += 2; a[5].currentTime += 0.1")
+    wait_until_playing(page, after=0.5)
+    times = state(page)["times"]
+    assert max(times) - min(times) < 0.1
+    assert times[0] < 8  # they came to the clock, not it to them
+
+
+def test_with_the_audio_inside_it_needs_nothing_beside_it(browser: Browser, tmp_path: Path) -> None:
+    tracks = make_tracks(tmp_path / "songs", seconds=4.0)
+    report.write_page(tmp_path / "page.html", tracks[:1], title="x", embed=True)
+    shutil.move(tmp_path / "page.html", tmp_path / "songs" / "moved.html")
+    browser.console()
+    browser.requests()
+    browser.open(tmp_path / "songs" / "moved.html")
+    browser.requests()
+    browser.open(tmp_path / "songs" / "moved.html")
+    browser.click(lane(3, ".waveform"), x=0.5)
+    browser.click("#track-1 .play")
+    wait_until_playing(browser, after=2.0)
+    browser.click(lane(5, ".solo"))
+    assert state(browser)["heard"] == [4]
+    assert browser.console() == []
+    asked = browser.requests()
+    assert {url for url in asked if not url.startswith("data:")} == {(tmp_path / "songs" / "moved.html").as_uri()}
+
+
+def test_without_its_audio_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
+    tracks = make_tracks(tmp_path / "songs", seconds=3.0)
+    report.write_page(tmp_path / "page.html", tracks[:1], title="x")
+    (tmp_path / "page_audio" / "001_one_img_src_x_onerror_document_title_1_two_" / "0_mixture.flac").unlink()
+    browser.open(tmp_path / "page.html")
+    browser.click("#track-1 .play")
+    browser.wait("document.querySelector('#track-1 .hearing').textContent.includes('cannot be played')")
+    told = "Hearing: nothing. 1 of 9 files cannot be played: is the folder beside the page there?"
+    assert state(browser)["told"] == told
+    browser.click(lane(2, ".solo"))
+    browser.wait("document.querySelectorAll('#track-1 audio')[1].currentTime > 0.1")
+    shutil.rmtree(tmp_path / "page_audio")
+    browser.open(tmp_path / "page.html")
+    browser.click("#track-1 .play")
+    browser.wait("document.querySelector('#track-1 .hearing').textContent.includes('9 of 9 files cannot be played')")
+    assert state(browser)["button"] == "Play"
+    browser.console()  # the browser's own words about files that are not there
+
+
+def test_thirty_tracks_are_folded_and_lazy(browser: Browser, tmp_path: Path) -> None:
+    tracks = make_tracks(tmp_path / "songs", [f"song {number}" for number in range(30)], seconds=0.5)
+    tracks[1:19] = [dataclasses.replace(track, references={}, sdr={}) for track in tracks[1:19]]
+    report.write_page(tmp_path / "page.html", tracks, title="x")
+    assert (tmp_path / "page.html").stat().st_size < 1_000_000
+    browser.console()
+    browser.open(tmp_path / "page.html")
+    browser.requests()
+    browser.open(tmp_path / "page.html")
+    browser.wait("document.readyState === 'complete'")
+    assert browser.run("return document.querySelectorAll('.track[open]').length") == 1
+    assert {url.split("_audio/")[1][:3] for url in browser.requests() if "_audio/" in url} <= {"001"}
+    browser.run("document.querySelector('tbody:nth-of-type(3) a').click()")  # a link to a song unfolds it
+    browser.wait("document.querySelectorAll('.track[open]').length === 2")
+    assert browser.run("return document.querySelectorAll('.track[open]')[1].querySelector('h3').textContent") == "song 19"
+    assert browser.run("return document.querySelectorAll('#track-8 .lane').length") == 5
+    for number in (1, 20):
+        browser.click(f"#track-{number} .play")
+        browser.wait("document.querySelectorAll(`#track-${arguments[0]} audio`)[8].currentTime > 0.1", number)
+    assert browser.console() == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_it_fits_in_light_and_dark(browser: Browser, written: Path, tmp_path: Path, width: int) -> None:
+    browser.open(written)
+    grounds = []
+    for scheme in ("light", "dark"):
+        browser.screenshot(tmp_path / f"{scheme}.png", width, scheme)
+        grounds.append(browser.run("return getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(245, 246, 247)", "rgb(18, 20, 23)"]
+    assert (tmp_path / "light.png").read_bytes() != (tmp_path / "dark.png").read_bytes()
+    browser.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
+    overflow = """
+        const wide = [...document.querySelectorAll("body *:not(.wide *)")].filter(
+            (element) => element.getBoundingClientRect().right > innerWidth + 0.5 && !element.closest(".over"));
+        return [document.documentElement.scrollWidth <= innerWidth, wide.map((element) => element.outerHTML.slice(0, 80))]"""
+    assert browser.run(overflow) == [True, []]
+    heights = "return [...document.querySelectorAll('#track-1 button')].map((button) => button.getBoundingClientRect().height)"
+    assert max(browser.run(heights)) < 40  # each on one line
+    browser.devtools("Emulation.clearDeviceMetricsOverride")

@@ -1,0 +1,372 @@
+"""Compiled networks: the same stems and steps as without, one graph for all, and a word where it cannot be or does not pay.
+
+What is compiled is not what most of these tests are about: a backend of their own counts graphs, and gives them back as they
+are. One test has Inductor itself compile, which takes a C++ compiler and some 20 s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from my_submission.src import separate, train
+from my_submission.src.audio.files import AudioArray
+from my_submission.src.checkpoint import save_checkpoint
+from my_submission.src.common import cli
+from my_submission.src.config import load_config
+from my_submission.src.model import TFCTDFNet
+from my_submission.src.runtime import compiling
+from my_submission.src.runtime.compiling import Auto, Compiled, CompilingError, Eager, Notice, pick_runner
+from my_submission.src.separator import Separator
+from my_submission.src.training.distributed import World
+from my_submission.src.training.trainer import Trainer, TrainingError
+from tests.helpers.paths import GOLDEN
+from tests.helpers.training import write_config, write_tracks
+
+CPU = torch.device("cpu")
+HOUR = 3600.0
+
+
+class Backend:
+    """Compiles nothing: counts the graphs and the batches that go through them."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+        self.batches: list[int] = []
+        self.change: Callable[[Tensor], object] = lambda estimate: None  # done to every estimate [B, S, 2C, F, L]
+
+    def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor], **options: Any) -> Callable[..., Any]:
+        self.graphs += 1
+        self.options = options
+
+        def run(*inputs: Tensor) -> Any:
+            (estimate,) = graph.forward(*inputs)
+            self.batches.append(len(estimate))
+            self.change(estimate)
+            return (estimate,)
+
+        return run
+
+
+@pytest.fixture(autouse=True)
+def forget_graphs() -> Iterator[None]:
+    """Each test compiles anew, and leaves nothing compiled."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble of three networks that are quickly compiled: chunks of 1984 samples, 8 over each sample."""
+    folder = tmp_path_factory.mktemp("model")
+    tree = yaml.safe_load((GOLDEN / "separation_A" / "config.yaml").read_text())
+    tree["model"] |= {"num_scales": 1, "num_blocks_per_scale": 1, "num_channels": 4}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        save_checkpoint(TFCTDFNet(load_config(folder / "config.yaml")).state_dict(), folder / f"step1_seed{seed}.ckpt")
+    return folder
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
+    backend = Backend()
+    monkeypatch.setattr(compiling, "BACKEND", backend)
+    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")  # this backend needs nothing
+    return backend
+
+
+@pytest.fixture
+def notices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said to the user."""
+    said: list[str] = []
+    monkeypatch.setattr(compiling, "_note", said.append)
+    return said
+
+
+def song(samples: int = 9001) -> AudioArray:
+    """Noise, with a silence wider than a chunk in it."""
+    array = 0.1 * np.random.default_rng(0).standard_normal((samples, 2))
+    array[3000:7000] = 0
+    return AudioArray(array, 44100)
+
+
+def agreement(estimate: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """How far the difference lies below the reference, dB."""
+    return float(10 * np.log10(np.square(reference).sum() / max(np.square(estimate - reference).sum(), 1e-30)))
+
+
+def broken(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+    """A backend that gives up."""
+    raise ValueError("no such instruction\nmore of it")
+
+
+def test_one_graph_of_one_size_serves_all_seeds_and_songs(backend: Backend, folder: Path) -> None:
+    separator = Separator(folder, compile="yes", batch_size=5)
+    assert backend.graphs == 1  # before any audio
+    stems = separator.separate_array(song())
+    assert agreement(stems, Separator(folder, batch_size=5).separate_array(song())) > 80
+    assert not stems[:, 4990:5010].any()
+    for member in separator.members().values():
+        member.separate_array(song(2000))
+    assert backend.graphs == 1
+    assert set(backend.batches) == {5}  # 44 chunks at hops of 248 samples are no multiple of 5
+    plain = Separator(folder, batch_size=5)
+    plain.separate_array(song())
+    assert backend.graphs == 1
+
+
+def test_what_overflows_is_done_again_without_a_graph(backend: Backend, folder: Path) -> None:
+    separator = Separator(folder, compile="yes", precision="bf16", batch_size=3)
+    backend.change = lambda estimate: estimate[0].fill_(torch.inf)  # in the first chunk of every batch
+    exact = Separator(folder).separate_array(song())
+    assert agreement(separator.separate_array(song()), exact) > 20
+    assert separator.redone_chunks > 5
+    backend.change = lambda estimate: estimate.fill_(torch.inf)  # in all of them
+    assert agreement(separator.separate_array(song()), exact) > 80
+    assert backend.graphs == 1
+
+
+def test_a_full_memory_halves_the_batch_and_compiles_once_more(backend: Backend, folder: Path) -> None:
+    separator = Separator(folder, compile="yes", batch_size=8)
+
+    def crowded(estimate: Tensor) -> None:
+        if len(estimate) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    backend.change = crowded
+    with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
+        stems = separator.separate_array(song())
+    assert separator.ensemble.batch_size == 4
+    assert agreement(stems, Separator(folder).separate_array(song())) > 80
+    assert backend.graphs == 2
+
+    with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
+        assert Separator(folder, compile="yes", batch_size=8).ensemble.batch_size == 4  # found out before any audio
+
+
+def test_auto_leaves_a_short_job_alone_and_compiles_a_long_one(
+    backend: Backend, folder: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Separator(folder).separate_array(song())
+    short = Separator(folder, compile="auto")
+    np.testing.assert_array_equal(short.separate_array(song()), reference)
+    assert backend.graphs == 0
+    assert len(notices) == 1
+    assert notices[0].startswith("not compiled: only about ")
+    assert notices[0].endswith(" of work left (--compile yes does it anyway)")
+
+    notices.clear()
+    as_it_is = Eager.run
+    monkeypatch.setattr(Eager, "run", lambda *arguments: (time.sleep(0.1), as_it_is(*arguments))[1])
+    long = Separator(folder, compile="auto")
+    long.expect(100 * HOUR)
+    assert agreement(long.separate_array(song()), reference) > 80
+    assert backend.graphs == 1
+    assert len(backend.batches) > 20
+    assert len(notices) == 2
+    assert notices[0].startswith("compiling the network first, which may take 90 s; without it, about ")
+    assert notices[0].endswith(" h of work are left (--compile no goes without)")
+    assert notices[1].startswith("compiled: ")
+
+
+def test_auto_goes_back_where_it_does_not_pay_or_fails(
+    backend: Backend, folder: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Separator(folder).separate_array(song())
+    backend.change = lambda estimate: time.sleep(0.1)
+    slower = Separator(folder, compile="auto")
+    slower.expect(100 * HOUR)
+    assert agreement(slower.separate_array(song()), reference) > 80
+    assert len(backend.batches) == compiling.TIMED + 1
+    assert notices[1].startswith("compiled, but no quicker (")
+
+    notices.clear()
+    monkeypatch.setattr(compiling, "BACKEND", broken)
+    failing = Separator(folder, compile="auto")
+    failing.expect(100 * HOUR)
+    np.testing.assert_array_equal(failing.separate_array(song()), reference)
+    assert notices[1:] == [
+        "the network cannot be compiled here (ValueError: no such instruction); leave --compile out; going on without"
+    ]
+
+
+def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Path, backend: Backend) -> None:
+    config = load_config(folder / "config.yaml")
+    network = TFCTDFNet(config).eval()
+    specs = torch.randn(2, 1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
+    runner = Compiled(torch.device("cuda"))  # which decides how it compiles; what runs here is on the CPU
+    memory: list[Tensor] = []
+
+    def replay(estimate: Tensor) -> None:  # as a graph does, every estimate goes where the last one is
+        memory.append(memory[0].copy_(estimate) if memory else estimate.clone())
+        estimate.set_(memory[0])
+
+    backend.change = replay
+    with torch.inference_mode():
+        first, second = (runner.run(network, spec, batch_size=1) for spec in specs)
+        assert backend.options == {"options": {"triton.cudagraphs": True}}
+        for estimate, spec in zip((first, second), specs, strict=True):
+            assert torch.equal(estimate, network.separate_spec(spec))
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, notices: list[str], tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # there, whatever it is
+    cuda, mps = torch.device("cuda"), torch.device("mps")
+    with pytest.raises(CompilingError, match="--compile needs a CPU or CUDA, but the device is mps; name another"):
+        pick_runner("yes", mps)
+    with pytest.raises(CompilingError, match="compile is 'perhaps', expected auto, yes, no"):
+        pick_runner("perhaps", CPU)
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(CompilingError, match=r"Python's headers, found no .*Python.h; install them \(apt-get install python3"):
+        pick_runner("yes", CPU)
+    (tmp_path / "Python.h").touch()
+    assert isinstance(pick_runner("auto", CPU), Auto)
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(CompilingError, match="--compile needs Triton, found none"):
+        pick_runner("yes", cuda)
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _: object())
+    assert not notices
+    for device in (cuda, mps):
+        assert isinstance(pick_runner("auto", device), Eager)
+    assert notices[0] == "not compiled: what it saves on cuda is unmeasured; --compile yes does it"
+    assert notices[1].startswith("not compiled: that needs a CPU or CUDA, but the device is mps")
+
+
+def test_the_command_refuses_before_any_audio_is_touched(
+    make_song: Callable[..., Path],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    command = [str(make_song(tmp_path / "song.wav")), "--model", str(folder), "--device", "cpu", "--out", str(out)]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert cli.run(separate.main, [*command, "--compile", "yes"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --compile needs a C++ compiler (no-such-compiler), found none; install it (apt-get install g++), name another "
+        "in CXX, or leave --compile out\n"
+    )
+    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
+    monkeypatch.setattr(compiling, "BACKEND", broken)
+    assert cli.run(separate.main, [*command, "--compile", "yes"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "note: compiling the network first, which may take 90 s (--compile no goes without)",
+        "error: the network cannot be compiled here (ValueError: no such instruction); leave --compile out",
+    ]
+    assert not out.exists()
+
+    monkeypatch.undo()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert cli.run(separate.main, [*command, "--compile", "auto"]) == 0
+    assert capsys.readouterr().err.startswith("note: not compiled: that needs a C++ compiler (no-such-compiler), found none")
+    assert len(list(out.rglob("*.wav"))) == 4
+
+
+def test_auto_is_told_of_all_songs_that_are_to_be_done(
+    make_song: Callable[..., Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        make_song(tmp_path / "songs" / f"{index}.wav", seconds=0.1 * (index + 1), seed=index)
+    (tmp_path / "out" / "2").mkdir(parents=True)  # begun already
+    told: list[float] = []
+    monkeypatch.setattr(Separator, "expect", lambda self, seconds: told.append(seconds))
+    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
+    separate.main(
+        [str(tmp_path / "songs"), "--model", str(folder), "--fast", "--out", str(tmp_path / "out"), "--compile", "auto"]
+    )
+    assert told[0] == pytest.approx(0.3, abs=1e-3)
+
+
+MISSING = compiling.what_is_missing(CPU)
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"compiling needs {MISSING}")
+def test_inductor_computes_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.warns(Notice, match="compiling the network first"):
+        separator = Separator(folder, device="cpu", compile="yes", batch_size=3)
+    stems = separator.separate_array(song())
+    assert agreement(stems, Separator(folder, device="cpu").separate_array(song())) > 80
+    assert not stems[:, 4990:5010].any()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_compiled_steps_are_the_same_steps(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path / "config.yaml"))
+    sources = 0.1 * torch.randn(2, 6, 4, 2, config.audio.chunk_size, generator=torch.Generator().manual_seed(0))
+    graphs: list[int] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(len(inputs))
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(compiling, "BACKEND", counting)
+    plain, ours = (Trainer(config, seed=0, device=CPU, precision="fp32", compile=compile) for compile in (False, True))
+    for batch in sources:
+        expected, result = plain.step(batch), ours.step(batch)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-5)
+        assert result.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+    assert len(graphs) == 1
+    for theirs, whose in (
+        (plain.network.state_dict(), ours.network.state_dict()),
+        (plain.ema.state_dict(), ours.ema.state_dict()),
+    ):
+        assert list(theirs) == list(whose)  # a run goes on with --compile or without
+        for name, value in theirs.items():
+            torch.testing.assert_close(whose[name], value, rtol=1e-4, atol=1e-5)
+
+    recomputing = dataclasses.replace(config, training=dataclasses.replace(config.training, activation_checkpointing=True))
+    with pytest.raises(TrainingError, match=r"cannot compute activations again \(training.activation_checkpointing\): leave"):
+        Trainer(recomputing, seed=0, device=CPU, precision="fp32", compile=True)
+    with pytest.raises(TrainingError, match="--compile is for one process, but 2 run"):
+        Trainer(config, seed=0, device=CPU, precision="fp32", compile=True, world=World(rank=0, size=2))
+
+
+def test_the_training_command_compiles_or_says_why_not(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path / "config.yaml", num_steps=2)
+    run, data = tmp_path / "run", write_tracks(tmp_path / "data")
+    command = ["-c", str(config), "--data_path", str(data), "--model_path", str(run), "--num_workers", "0", "--device", "cpu"]
+    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "a C++ compiler")
+    assert cli.run(train.main, [*command, "--compile"]) == 2
+    assert capsys.readouterr().err.endswith("error: --compile needs a C++ compiler, or leave --compile out\n")
+    assert not run.exists()
+    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "BACKEND", broken)
+        assert cli.run(train.main, [*command, "--compile"]) == 2
+    assert "error: the network cannot be compiled here (ValueError: no such instruction)" in capsys.readouterr().err
+    torch._dynamo.reset()
+    assert cli.run(train.main, [*command, "--compile"]) == 0
+    assert "the next step compiles the network first" in capsys.readouterr().out
+    assert (run / "step2_seed0.ckpt").is_file()
+    assert backend.graphs == 1
+
+
+def test_notices_are_no_warnings_on_a_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: object) -> int:
+        warnings.warn("not so bad", Notice, stacklevel=1)
+        warnings.warn("bad", UserWarning, stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert cli.run(main, []) == 0
+    assert capsys.readouterr().err == "note: not so bad\nwarning: bad\n"

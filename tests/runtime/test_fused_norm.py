@@ -1,0 +1,126 @@
+"""Norm and activation in one kernel: equal to the two layers, and used only where that is so.
+
+Without a GPU, Triton's interpreter runs the kernel on the CPU, in a process of its own (TRITON_INTERPRET is read at import).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from subprocess import CompletedProcess
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from my_submission.src.runtime import fused_norm as fused
+from my_submission.src.runtime.fused_norm import agrees, norm_activation
+
+CPU = torch.device("cpu")
+
+INTERPRETED = """
+import torch
+from torch import nn
+from my_submission.src import fused
+
+def compare(shape, dtype, activation, limit, mean=0.0):
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm2d(shape[1], affine=True)
+    nn.init.normal_(norm.weight); nn.init.normal_(norm.bias)
+    x = (mean + torch.randn(shape)).to(dtype)
+    if shape[2] > 8:
+        x = x.transpose(2, 3)  # as the network's first tensor comes
+    expected = activation(norm.double()(x.double()))
+    found = fused._fused(norm.float(), activation, x)
+    assert found.dtype == dtype and found.shape == x.shape and found.is_contiguous()
+    off = ((found.double() - expected).abs().max() / expected.abs().max()).item()
+    assert off < limit, (shape, dtype, activation, off)
+
+for activation in (nn.GELU(), nn.ReLU()):
+    for shape in ((2, 3, 40, 130), (1, 2, 1, 2), (3, 1, 64, 64), (1, 5, 33, 125)):  # below, at and above a block
+        compare(shape, torch.float32, activation, 2e-6)
+    compare((2, 3, 40, 130), torch.float16, activation, 1e-3)
+    compare((2, 3, 40, 130), torch.bfloat16, activation, 8e-3)
+    compare((1, 2, 40, 130), torch.float32, activation, 1e-3, mean=1000.0)  # squares of the values would drown it
+assert fused.agrees(torch.device("cpu"))
+
+from my_submission.src.config import load_config
+from my_submission.src.model import TFCTDFNet
+config = load_config("tests/golden/separation_A/config.yaml")
+network = TFCTDFNet(config).eval()
+spec = torch.randn(1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
+with torch.inference_mode():
+    layers = network.separate_spec(spec)
+    fused._has_kernels = lambda device: True
+    whole = network.separate_spec(spec)
+assert not torch.equal(layers, whole), "the kernel was not used"
+assert ((layers - whole).norm() / layers.norm()).item() < 1e-5
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton (pip install triton)")
+def test_the_kernel_is_equal_to_the_layers(run_python: Callable[..., CompletedProcess[str]]) -> None:
+    result = run_python("-c", INTERPRETED, TRITON_INTERPRET="1")
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Tensor]]:
+    """As if the CPU had a kernel, which is the two layers and counts."""
+
+    def layers(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
+        layers.used += 1
+        return activation(norm(x)) + layers.off
+
+    layers.used, layers.off = 0, 0.0
+    monkeypatch.setattr(fused, "_has_kernels", lambda device: True)
+    monkeypatch.setattr(fused, "_fused", layers)
+    agrees.cache_clear()
+    yield layers
+    agrees.cache_clear()
+
+
+def test_it_is_used_where_it_can_be(kernel: Callable[..., Tensor]) -> None:
+    x, norm = torch.randn(2, 3, 4, 5), nn.InstanceNorm2d(3, affine=True)
+    with torch.inference_mode():
+        assert agrees(CPU)
+        kernel.used = 0
+        for activation in (nn.GELU(), nn.ReLU()):
+            assert torch.equal(norm_activation(norm, activation, x), activation(norm(x)))
+        assert kernel.used == 2
+        others = ((norm, nn.ELU()), (nn.BatchNorm2d(3), nn.GELU()), (nn.GroupNorm(3, 3), nn.GELU()))
+        for other, activation in others:
+            assert torch.equal(norm_activation(other, activation, x), activation(other(x)))
+        torch.compile(norm_activation, backend="eager", fullgraph=True)(norm, nn.GELU(), x)
+    norm_activation(norm, nn.GELU(), x)  # with gradients
+    assert kernel.used == 2
+
+
+def test_one_that_does_not_agree_is_left_alone_with_a_word(kernel: Callable[..., Tensor]) -> None:
+    x, norm = torch.randn(2, 3, 4, 5), nn.InstanceNorm2d(3, affine=True)
+    kernel.off = 0.1
+    with torch.inference_mode():
+        with pytest.warns(
+            UserWarning, match=r"cpu: norm and activation stay two kernels: GELU.*: off by 0\.\d+ of the largest"
+        ):
+            estimate = norm_activation(norm, nn.GELU(), x)
+        assert torch.equal(estimate, nn.GELU()(norm(x)))
+        kernel.off = float("nan")
+        agrees.cache_clear()
+        with pytest.warns(UserWarning, match="off by nan"):
+            assert not agrees(CPU)
+
+
+@pytest.mark.parametrize("triton", [None, object()])
+def test_it_wants_cuda_and_triton(monkeypatch: pytest.MonkeyPatch, triton: object) -> None:
+    fused._has_kernels.cache_clear()
+    monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: triton)
+    there = [fused._has_kernels(torch.device(name)) for name in ("cuda", "cpu", "mps")]
+    fused._has_kernels.cache_clear()
+    assert there == [triton is not None, False, False]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_agrees_on_this_gpu() -> None:
+    assert agrees(torch.device("cuda"))

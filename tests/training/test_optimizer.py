@@ -1,0 +1,103 @@
+"""Muon: what a step does to a kernel and to a vector, and that a run with it can be interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from my_submission.src.config import Config, ConfigError, load_config
+from my_submission.src.training.optimizer import Muon, make_optimizer
+from my_submission.src.training.trainer import Trainer
+from tests.helpers.training import write_config
+
+
+@pytest.fixture
+def layers() -> nn.Sequential:
+    """Every kind of parameter that the network has."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, bias=False),
+        nn.InstanceNorm2d(6, affine=True),
+        nn.Linear(8, 4, bias=False),
+        nn.ConvTranspose2d(6, 3, 2, 2, bias=False),
+    )
+
+
+def step(layers: nn.Module, optimizer: torch.optim.Optimizer, seed: int = 0) -> None:
+    inputs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+    (layers(inputs) - 1).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def changes(layers: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    before = {name: value.detach().clone() for name, value in layers.named_parameters()}
+    step(layers, optimizer)
+    return {name: value.detach() - before[name] for name, value in layers.named_parameters()}
+
+
+def test_a_kernel_moves_alike_in_every_direction(layers: nn.Sequential) -> None:
+    moved = changes(layers, Muon(layers.parameters(), lr=0.01))
+    for name in ("0.weight", "2.weight", "3.weight"):
+        matrix = moved[name].flatten(1)
+        directions = torch.linalg.svdvals(matrix) / (0.01 * 0.2 * max(matrix.shape) ** 0.5)
+        assert directions.min() > 0.5, name  # five Newton-Schulz iterations in bfloat16 bring them to about 1
+        assert directions.max() < 1.5, name
+
+
+def test_vectors_move_as_with_adam(layers: nn.Sequential) -> None:
+    moved = changes(layers, Muon(layers.parameters(), lr=0.01))
+    for name in ("1.weight", "1.bias"):
+        assert moved[name].abs().max() == pytest.approx(0.01, rel=1e-3), name  # Adam's first step is the rate, either way
+
+
+def test_it_goes_by_the_rate_it_is_given(layers: nn.Sequential) -> None:
+    optimizer = Muon(layers.parameters(), lr=0.01)
+    optimizer.param_groups[0]["lr"] = 0.0
+    assert all(not value.any() for value in changes(layers, optimizer).values())
+    optimizer.param_groups[0]["lr"] = 0.01
+    assert all(value.any() for value in changes(layers, optimizer).values())
+    assert all(parameter.grad is None for parameter in [*layers.parameters(), *optimizer.matrices])
+
+
+def test_a_parameter_without_a_gradient_stays(layers: nn.Sequential) -> None:
+    layers[0].weight.requires_grad_(False)
+    moved = changes(layers, Muon(layers.parameters(), lr=0.01))
+    assert not moved["0.weight"].any()
+    assert moved["2.weight"].any()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_goes_on_where_it_was(tmp_path: Path, precision: str) -> None:
+    config = load_config(write_config(tmp_path / "config.yaml", optimizer="muon", batch_size=2))
+    noise = torch.randn(5, 2, 4, 2, config.audio.chunk_size, generator=torch.Generator().manual_seed(0))
+    batches = list(0.1 * noise)
+
+    def trainer(config: Config, **options: Any) -> Trainer:
+        return Trainer(config, seed=0, device=torch.device("cpu"), precision=precision, **options)
+
+    whole = trainer(config)
+    assert isinstance(whole.optimizer, Muon)
+    losses = [whole.step(batch).loss for batch in batches]
+    first, rest = trainer(config), trainer(config)
+    begun = [first.step(batch).loss for batch in batches[:2]]
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    rest.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert begun + [rest.step(batch).loss for batch in batches[2:]] == losses
+    for name, value in rest.network.state_dict().items():
+        assert torch.equal(value, whole.network.state_dict()[name]), name
+
+    adam = trainer(dataclasses.replace(config, training=dataclasses.replace(config.training, optimizer="adam")))
+    assert [adam.step(batch).loss for batch in batches][:2] != losses[:2]
+
+
+def test_adam_unless_asked_otherwise(tmp_path: Path, layers: nn.Sequential) -> None:
+    assert load_config(write_config(tmp_path / "config.yaml")).training.optimizer == "adam"
+    assert type(make_optimizer("adam", layers.parameters(), 0.1)) is torch.optim.Adam
+    with pytest.raises(ConfigError, match=r"training.optimizer is 'sgd', expected adam or muon"):
+        load_config(write_config(tmp_path / "sgd.yaml", optimizer="sgd"))
