@@ -15,6 +15,7 @@ from torch import Tensor
 
 from my_submission.src.common.errors import UserError
 from my_submission.src.model import TFCTDFNet
+from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.compiling import Eager, pick_runner
 from my_submission.src.runtime.device import HALF, computing_in, is_out_of_memory
 
@@ -45,6 +46,7 @@ class Ensemble:
         compile: str = "no",
         name: str = "the ensemble",
     ) -> None:
+        keep_freed_memory()  # of this process, for callers from Python too
         self.networks = [network.to(device) for network in networks]
         self.device, self.precision, self.batch_size, self.name = device, precision, batch_size, name
         self.batch_was_halved = False

@@ -109,10 +109,8 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     import torch
 
     from my_submission.src.audio.files import AudioArray, AudioFile
-    from my_submission.src.runtime.allocator import keep_freed_memory
     from my_submission.src.separator import open_model
 
-    keep_freed_memory()  # as every command does
     seeds, how = range(job.seeds), {"device": options.device, "precision": options.precision}
     separator = open_model(options.model, seeds=seeds, overlap=job.overlap, **how)
     hop = separator.config.chunk // job.overlap

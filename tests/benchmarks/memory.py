@@ -95,10 +95,8 @@ def separate(song: Path, model: Path, out: Path) -> None:
     from my_submission.src.checkpoint import save_checkpoint
     from my_submission.src.config import load_config
     from my_submission.src.model import TFCTDFNet
-    from my_submission.src.runtime.allocator import keep_freed_memory
     from my_submission.src.separator import Separator
 
-    keep_freed_memory()  # as every command does
     torch.manual_seed(0)
     save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
     separator = Separator(model)

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.runtime.allocator import keep_freed_memory
 
 PRECISIONS = ("auto", "fp16", "bf16", "tf32", "fp32")  # device.PRECISIONS says what they are; it would load torch here
 
@@ -90,7 +89,6 @@ def seconds_bar(model: Any, seconds: float, label: str, position: int = 0) -> It
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's main; give the exit status. A UserError is printed, without a traceback."""
     warnings.showwarning = _show_warning
-    keep_freed_memory()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that half-written files are taken away
     try:
         return main(sys.argv[1:] if argv is None else argv)

@@ -23,14 +23,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.model import TFCTDFNet
 from my_submission.src.runtime.device import is_out_of_memory
 
 CHOICES = ("auto", "yes", "no")
@@ -43,6 +42,14 @@ START_UP = 90.0  # seconds
 SAVED = 0.1  # of the time that chunks take
 WORTH = 3  # times START_UP, which has to be saved
 TIMED = 3  # full batches, after a first one that does not count
+
+
+class SpecNetwork(Protocol):
+    """A network that maps spectrograms."""
+
+    def separate_spec(self, spec: Tensor) -> Tensor:
+        """[B, 2C, F, L] -> [B, S, 2C, F, L]."""
+        ...
 
 
 class CompilingError(UserError):
@@ -61,7 +68,7 @@ class Eager:
     def expect(self, runs: float) -> None:
         """Of no interest here."""
 
-    def run(self, network: TFCTDFNet, spec: Tensor, batch_size: int) -> Tensor:
+    def run(self, network: SpecNetwork, spec: Tensor, batch_size: int) -> Tensor:
         """[B, 2C, F, L] -> [B, S, 2C, F, L]."""
         return network.separate_spec(spec)
 
@@ -80,7 +87,7 @@ class Compiled:
     def expect(self, runs: float) -> None:
         """Of no interest here."""
 
-    def run(self, network: TFCTDFNet, spec: Tensor, batch_size: int) -> Tensor:
+    def run(self, network: SpecNetwork, spec: Tensor, batch_size: int) -> Tensor:
         """[B, 2C, F, L] -> [B, S, 2C, F, L], B being batch_size at most. Raises CompilingError."""
         batch = len(spec)
         if batch < batch_size:
@@ -109,7 +116,7 @@ class Auto:
         """Expect that many runs of a chunk through a network, or as many as were expected, if that is more."""
         self.left = max(self.left, runs)
 
-    def run(self, network: TFCTDFNet, spec: Tensor, batch_size: int) -> Tensor:
+    def run(self, network: SpecNetwork, spec: Tensor, batch_size: int) -> Tensor:
         """[B, 2C, F, L] -> [B, S, 2C, F, L]."""
         if self.settled:
             return self.runner.run(network, spec, batch_size)
@@ -184,7 +191,7 @@ def compiled(function: Callable[..., Tensor], *, graphs: bool = False) -> Callab
     return torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False, options=options)
 
 
-def _separate_spec(network: TFCTDFNet, spec: Tensor) -> Tensor:
+def _separate_spec(network: SpecNetwork, spec: Tensor) -> Tensor:
     """With the network as an argument, so that the next seed's is not compiled anew."""
     return network.separate_spec(spec)
 

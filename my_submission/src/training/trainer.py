@@ -22,6 +22,7 @@ from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.runtime import compiling
+from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.device import computing_in, products_in
 from my_submission.src.training.distributed import World
 from my_submission.src.training.optimizer import make_optimizer
@@ -74,6 +75,7 @@ class Trainer:
         _refuse_impossible(config, device, self.world.size)
         if compile:
             _refuse_to_compile(config, device, self.world.size)
+        keep_freed_memory()  # of this process, for callers from Python too
         training = config.training
         torch.manual_seed(seed)
         self.network: nn.Module = TFCTDFNet(config)
