@@ -170,11 +170,12 @@ def open_chosen_model(options: argparse.Namespace) -> Any:
     from my_submission.src.separator import open_model
     from my_submission.user_config import MySeparationModel
 
+    cli.announce_compiling(options)
     ensemble = cli.ensemble_options(options)
     if options.model:
         model = open_model(options.model, **ensemble)
     else:  # a class of the user's own need not take any
-        given = {name: value for name, value in ensemble.items() if value not in (None, "auto") or name == "compile"}
+        given = {name: value for name, value in ensemble.items() if value not in (None, "auto")}
         try:
             inspect.signature(MySeparationModel).bind(**given)
         except TypeError as error:
@@ -207,10 +208,6 @@ def evaluate(
         print(f"beginning anew: {'; '.join(journal.differences)}", flush=True)
     if results:
         print(f"going on where the last evaluation stopped: {len(results)} of {len(tracks)} tracks are done", flush=True)
-    if hasattr(wrapper.model, "expect"):
-        left = [wrapper.dataset_dir / track / "mixture.wav" for track in tracks if track not in results]
-        seconds = audio.readable_seconds(left)
-        wrapper.model.expect(2 * seconds if members else seconds)  # the ensemble, and each of its members by itself
     with tqdm(total=len(tracks), initial=len(results), desc="tracks", unit="track", disable=None) as bar:
         for track in tracks:
             if track in results:

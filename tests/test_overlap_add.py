@@ -29,14 +29,14 @@ def run(signal: Tensor, process: object, sizes: list[int], **how: object) -> tup
     return torch.cat([a for a, _ in pieces], -1), torch.cat([b for _, b in pieces], -1)
 
 
-def reference(signal: Tensor, overlap: int, process: object, weights: Tensor | float = 1) -> Tensor:
+def reference(signal: Tensor, overlap: int, process: object, window: Tensor | float = 1) -> Tensor:
     """The definition, in one piece: every chunk that touches the signal, divided by the true coverage."""
     hop, samples = CHUNK // overlap, signal.shape[-1]
     padded = torch.nn.functional.pad(signal, (CHUNK - hop, 2 * CHUNK))
     total, coverage = torch.zeros_like(padded), torch.zeros_like(padded)
     for begin in range(0, CHUNK - hop + samples, hop):
-        total[:, begin : begin + CHUNK] += weights * process(padded[None, :, begin : begin + CHUNK])[0]
-        coverage[:, begin : begin + CHUNK] += weights
+        total[:, begin : begin + CHUNK] += window * process(padded[None, :, begin : begin + CHUNK])[0]
+        coverage[:, begin : begin + CHUNK] += window
     inside = slice(CHUNK - hop, CHUNK - hop + samples)
     return total[:, inside] / coverage[:, inside]
 
@@ -75,12 +75,12 @@ def test_weights_count_in_both_the_sum_and_what_divides_it(
     samples: int, overlap: int, batch_size: int, sizes: list[int]
 ) -> None:
     signal = torch.rand(1, samples, generator=torch.Generator().manual_seed(samples))
-    ramp, weights = torch.linspace(0.5, 1.5, CHUNK), torch.hann_window(CHUNK + 2, periodic=False)[1:-1]
-    how = {"overlap": overlap, "batch_size": batch_size, "weights": weights}
+    ramp, window = torch.linspace(0.5, 1.5, CHUNK), torch.hann_window(CHUNK + 2, periodic=False)[1:-1]
+    how = {"overlap": overlap, "batch_size": batch_size, "window": window}
     _, same = run(signal, lambda chunks: chunks, sizes, **how)
     torch.testing.assert_close(same, signal, rtol=1e-5, atol=1e-6)
     _, result = run(signal, lambda chunks: chunks * ramp, sizes, **how)
-    expected = reference(signal, overlap, lambda chunks: chunks * ramp, weights)
+    expected = reference(signal, overlap, lambda chunks: chunks * ramp, window)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
 
 

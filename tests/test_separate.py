@@ -161,7 +161,7 @@ def test_the_next_song_is_decoded_while_one_is_separated(
     make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = {name: threading.Event() for name in "ab"}
-    blocks, separated = AudioFile.blocks, Ensemble.separate
+    blocks, separated = AudioFile.blocks, Ensemble.estimate
 
     def decode(song: AudioFile) -> Iterator[np.ndarray]:
         decoded[song.path.stem].set()
@@ -172,7 +172,7 @@ def test_the_next_song_is_decoded_while_one_is_separated(
         return separated(ensemble, chunks)
 
     monkeypatch.setattr(AudioFile, "blocks", decode)
-    monkeypatch.setattr(Ensemble, "separate", separate_chunks)
+    monkeypatch.setattr(Ensemble, "estimate", separate_chunks)
     songs = [make_song(tmp_path / f"{name}.wav", seconds=0.05) for name in "ab"]
     assert run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", tmp_path / "out")[0] == 0
 

@@ -60,11 +60,11 @@ class Cut:
     name, sample_rate, channels = "cut", 44100, 2
 
     def __init__(self, array: np.ndarray, sizes: list[int]) -> None:
-        self.array, self.sizes, self.frames = array, sizes, len(array)
+        self.array, self.sizes, self.num_samples = array, sizes, len(array)
 
     def blocks(self) -> Iterator[Block]:
-        cuts = np.cumsum(np.resize(self.sizes, self.frames))
-        yield from np.split(self.array.T.astype(np.float32), cuts[cuts < self.frames], axis=1)
+        cuts = np.cumsum(np.resize(self.sizes, self.num_samples))
+        yield from np.split(self.array.T.astype(np.float32), cuts[cuts < self.num_samples], axis=1)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -136,9 +136,9 @@ def test_silence_skips_the_network_exactly(monkeypatch: pytest.MonkeyPatch) -> N
     array = noise(12_000)
     array[2000:9000] = 0  # wider than a chunk
     stems = ENSEMBLE.separate_array(AudioArray(array, 44100))
-    run, chunks = ENSEMBLE.ensemble.mean_estimate, []
+    run, chunks = ENSEMBLE.ensemble._estimate_mean, []
     monkeypatch.setattr(
-        ENSEMBLE.ensemble, "mean_estimate", lambda mixture, how: chunks.append(len(mixture)) or run(mixture, how)
+        ENSEMBLE.ensemble, "_estimate_mean", lambda mixture, how: chunks.append(len(mixture)) or run(mixture, how)
     )
     np.testing.assert_array_equal(ENSEMBLE.separate_array(AudioArray(array, 44100)), stems)
     assert not stems[:, 4000:7000].any()
@@ -161,9 +161,9 @@ def test_mono_goes_in_as_equal_channels_and_comes_out_mono() -> None:
 
 def test_other_rates_come_out_as_they_came_in() -> None:
     pytest.importorskip("soxr")
-    for rate, frames in ((48000, 7001), (22050, 1), (192000, 1), (8000, 333)):
-        stems, rates = ENSEMBLE.separate_music_file(noise(frames), rate)
-        assert {stem.shape for stem in stems.values()} == {(frames, 2)}
+    for rate, num_samples in ((48000, 7001), (22050, 1), (192000, 1), (8000, 333)):
+        stems, rates = ENSEMBLE.separate_music_file(noise(num_samples), rate)
+        assert {stem.shape for stem in stems.values()} == {(num_samples, 2)}
         assert set(rates.values()) == {rate}
 
 
@@ -188,7 +188,7 @@ def test_bf16_on_request() -> None:
 def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER, precision="bf16", batch_size=3)
     array = AudioArray(noise(3000), 44100)
-    run = separator.ensemble.mean_estimate
+    run = separator.ensemble._estimate_mean
 
     def overflow(mixture: torch.Tensor, precision: str) -> torch.Tensor:
         estimates = run(mixture, "fp32")
@@ -196,29 +196,29 @@ def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest
             estimates[0, 1, 0, 5] = torch.inf  # the first chunk of every batch
         return estimates
 
-    monkeypatch.setattr(separator.ensemble, "mean_estimate", overflow)
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", overflow)
     np.testing.assert_allclose(separator.separate_array(array), ENSEMBLE.separate_array(array), atol=1e-5)
     assert separator.redone_chunks == 7  # 20 chunks in batches of 3
 
 
 def test_an_estimate_that_stays_infinite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER)
-    run = separator.ensemble.mean_estimate
-    monkeypatch.setattr(separator.ensemble, "mean_estimate", lambda mixture, how: run(mixture, how) * torch.nan)
+    run = separator.ensemble._estimate_mean
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", lambda mixture, how: run(mixture, how) * torch.nan)
     with pytest.raises(SeparationError, match="gave NaN or infinite samples in float32"):
         separator.separate_array(AudioArray(noise(3000), 44100))
 
 
 def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER, batch_size=8)
-    array, run, room = AudioArray(noise(9000), 44100), separator.ensemble.mean_estimate, 3
+    array, run, room = AudioArray(noise(9000), 44100), separator.ensemble._estimate_mean, 3
 
     def crowded(mixture: torch.Tensor, precision: str) -> torch.Tensor:
         if len(mixture) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return run(mixture, precision)
 
-    monkeypatch.setattr(separator.ensemble, "mean_estimate", crowded)
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", crowded)
     with pytest.warns(UserWarning) as said:
         stems = separator.separate_array(array)
     assert [str(each.message) for each in said] == ["cpu: out of memory with 8 chunks at a time, going on with fewer"]
@@ -343,14 +343,14 @@ def test_products_are_rounded_to_tf32_only_where_that_is_asked_for() -> None:
     before, seen = rounded(), {}
     assert before == [False, True]  # PyTorch's own: float32 convolutions are not float32
     for precision in device.PRECISIONS:
-        with device.computing_in(precision, torch.device("cpu")):
+        with device.autocast_to(precision, torch.device("cpu")):
             seen[precision] = rounded()
             half = torch.is_autocast_enabled("cpu")
             assert half == (precision in ("fp16", "bf16"))
         assert rounded() == before
     assert seen.pop("tf32") == [True, True]
     assert set(map(tuple, seen.values())) == {(False, False)}
-    with pytest.raises(ZeroDivisionError), device.products_in("tf32"):
+    with pytest.raises(ZeroDivisionError), device.tf32_matmul("tf32"):
         _ = 1 / 0
     assert rounded() == before
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
 from my_submission.src.model import TFCTDFNet
@@ -141,7 +141,7 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> TFCTDFN
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict, on the CPU and atomically: the file is there whole, or as it was before."""
     path = Path(path)
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         torch.save({key: value.detach().cpu() for key, value in state.items()}, file)
         file.flush()
         os.fsync(file.fileno())

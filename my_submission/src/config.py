@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from my_submission.src.common.plain_tree import ConfigError, build, plain, require
+from my_submission.src.common.plain_tree import ConfigError, dataclass_from_dict, require, to_plain
 
 
 def _require_positive(section: object, prefix: str, *names: str) -> None:
@@ -230,8 +230,8 @@ class Config:
                 f"{name} is {frames}: a chunk of that many frames is too short for audio.n_fft = {audio.n_fft}",
             )
         require(
-            self.inference.num_overlap <= self.chunk,
-            f"inference.num_overlap is {self.inference.num_overlap}, but a chunk has only {self.chunk} samples",
+            self.inference.num_overlap <= self.inference_chunk_size,
+            f"inference.num_overlap is {self.inference.num_overlap}, but a chunk has only {self.inference_chunk_size} samples",
         )
         shares = self.inference.residual_shares
         require(
@@ -240,7 +240,7 @@ class Config:
         )
 
     @property
-    def chunk(self) -> int:
+    def inference_chunk_size(self) -> int:
         """Length of an inference chunk, samples."""
         return self.audio.hop_length * (self.inference.dim_t - 1)
 
@@ -252,7 +252,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, ready for YAML or JSON."""
-        return plain(dataclasses.asdict(self))
+        return to_plain(dataclasses.asdict(self))
 
 
 def load_config(path: str | Path) -> Config:
@@ -274,6 +274,6 @@ def parse_config(text: bytes, name: str) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     try:
-        return build(Config, tree)
+        return dataclass_from_dict(Config, tree)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None

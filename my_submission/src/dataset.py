@@ -53,9 +53,9 @@ class Track:
         return self.folder.name
 
     @property
-    def frames(self) -> int:
+    def num_samples(self) -> int:
         """Length, samples."""
-        return self.stems[0].frames
+        return self.stems[0].num_samples
 
 
 def find_tracks(
@@ -111,8 +111,8 @@ def _open_track(folder: Path, config: Config, silence_is_bad: bool) -> Track | s
             stems.append(stem)
         except AudioError as error:
             problems.append(str(error).replace(f"{folder}/", ""))
-    if len({stem.frames for stem in stems}) > 1:
-        lengths = ", ".join(f"{stem.path.name} {stem.frames}" for stem in stems)
+    if len({stem.num_samples for stem in stems}) > 1:
+        lengths = ", ".join(f"{stem.path.name} {stem.num_samples}" for stem in stems)
         problems.append(f"stems of different length ({lengths} samples)")
     return "; ".join(problems) if problems else Track(folder, tuple(stems))
 
@@ -130,8 +130,8 @@ def _wrong(stem: AudioFile, config: Config) -> list[str]:
 
 def _is_silent(stem: AudioFile) -> bool:
     """Whether every sample is zero. That an ordinary stem is not shows at the first place looked at, or the second."""
-    places = [stem.frames * (2 * i + 1) // (2 * PROBES) for i in range(PROBES)]
-    for place in sorted(places, key=lambda place: abs(place - stem.frames // 2)):
+    places = [stem.num_samples * (2 * i + 1) // (2 * PROBES) for i in range(PROBES)]
+    for place in sorted(places, key=lambda place: abs(place - stem.num_samples // 2)):
         if stem.chunk(place, PROBE).any():
             return False
     return not any(block.any() for block in stem.blocks())
@@ -199,7 +199,7 @@ class RandomMixes(Dataset):
     def _place(self, rng: np.random.Generator, pool: Sequence[int]) -> tuple[int, int]:
         """One of the tracks in `pool`, and where in it a chunk begins."""
         track = pool[rng.integers(len(pool))]
-        return track, int(rng.integers(max(self.tracks[track].frames - self.audio.chunk_size, 0) + 1))
+        return track, int(rng.integers(max(self.tracks[track].num_samples - self.audio.chunk_size, 0) + 1))
 
     def _read(self, track: int, start: int, stem: int) -> Block:
         samples = self.audio.chunk_size

@@ -1,7 +1,7 @@
 """The networks of an ensemble on a device: chunks in, estimates out, whatever the device's memory and precision can hold.
 
 ensemble = Ensemble(networks, torch.device("cuda"), "fp16", batch_size=4)
-ensemble.separate(chunks)           # [B, C, T] -> [B, S, C, T] on the device
+ensemble.estimate(chunks)           # [B, C, T] -> [B, S, C, T] on the device
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from my_submission.src.common.errors import UserError
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.runtime.allocator import keep_freed_memory
-from my_submission.src.runtime.compiling import Eager, pick_runner
-from my_submission.src.runtime.device import HALF, computing_in, is_out_of_memory
+from my_submission.src.runtime.compiling import Runner, compiled_runner, run_eagerly
+from my_submission.src.runtime.device import HALF, autocast_to, is_out_of_memory
 
 
 class SeparationError(UserError):
@@ -31,7 +31,7 @@ class Ensemble:
         networks: in evaluation mode; they are moved to the device.
         precision: fp16, bf16, tf32 or fp32 for the networks, the STFT being float32 always.
         batch_size: chunks that go through a network together, fewer from where the device's memory is full.
-        compile: auto, yes or no (compiling.py).
+        compile: compile the networks before their first chunk.
         name: of the ensemble, for messages.
 
     Raises CompilingError.
@@ -43,7 +43,7 @@ class Ensemble:
         device: torch.device,
         precision: str,
         batch_size: int,
-        compile: str = "no",
+        compile: bool = False,
         name: str = "the ensemble",
     ) -> None:
         keep_freed_memory()  # of this process, for callers from Python too
@@ -51,7 +51,7 @@ class Ensemble:
         self.device, self.precision, self.batch_size, self.name = device, precision, batch_size, name
         self.batch_was_halved = False
         self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
-        self.runner = pick_runner(compile, device)
+        self.runner: Runner = compiled_runner(device) if compile else run_eagerly
 
     def member(self, index: int) -> Ensemble:
         """One of the networks by itself; it is shared, not copied."""
@@ -62,11 +62,11 @@ class Ensemble:
     def warm_up(self, chunk: Tensor) -> None:
         """Let one network separate a batch of a chunk [C, T]: what can go wrong with compiling goes wrong here."""
         first = self.member(0)
-        first.separate(chunk.expand(self.batch_size, *chunk.shape))
+        first.estimate(chunk.expand(self.batch_size, *chunk.shape))
         self.batch_size, self.batch_was_halved = first.batch_size, first.batch_was_halved
 
     @torch.inference_mode()
-    def separate(self, chunks: Tensor) -> Tensor:
+    def estimate(self, chunks: Tensor) -> Tensor:
         """[B, C, T], on any device -> estimates [B, S, C, T] on the device.
 
         Raises SeparationError for an estimate that is not finite, and where the memory does not do for one chunk.
@@ -89,11 +89,11 @@ class Ensemble:
 
     def _estimate(self, mixture: Tensor) -> Tensor:
         """[B, C, T] -> estimates [B, S, C, T]; what half precision cannot hold is done again without it."""
-        estimates = self.mean_estimate(mixture, self.precision)
+        estimates = self._estimate_mean(mixture, self.precision)
         if self.precision in HALF:
             overflowed = ~_is_finite(estimates)
             if overflowed.any():
-                estimates[overflowed] = self.mean_estimate(mixture[overflowed], "fp32")
+                estimates[overflowed] = self._estimate_mean(mixture[overflowed], "fp32")
                 self.redone_chunks += int(overflowed.sum())
         if not _is_finite(estimates).all():
             raise SeparationError(
@@ -102,15 +102,17 @@ class Ensemble:
             )
         return estimates
 
-    def mean_estimate(self, mixture: Tensor, precision: str) -> Tensor:
+    def _estimate_mean(self, mixture: Tensor, precision: str) -> Tensor:
         """[B, C, T] -> [B, S, C, T]: one STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear)."""
         stft = self.networks[0].stft
-        runner = self.runner if precision == self.precision else Eager()  # chunks done again are few: no graph for them
+        run = (
+            self.runner if precision == self.precision else run_eagerly
+        )  # repeated chunks are few
         spec = stft(mixture)  # [B, 2C, F, L]
-        with computing_in(precision, self.device):
-            total = runner.run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
+        with autocast_to(precision, self.device):
+            total = run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
             for network in self.networks[1:]:
-                total += runner.run(network, spec, self.batch_size)
+                total += run(network, spec, self.batch_size)
         return stft.inverse(total / len(self.networks))
 
     def _halve_batch(self, batch: int) -> None:

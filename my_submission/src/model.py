@@ -57,7 +57,7 @@ class TFCTDFNet(nn.Module):
             nn.Conv2d(widths[0], self.num_sources * bands, 1, bias=False),
         )
         for module in self.modules():
-            if isinstance(module, Recomputable):
+            if isinstance(module, ActivationCheckpointed):
                 module.recompute = config.training.activation_checkpointing
 
     def forward(self, mixture: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class TFCTDF(nn.Module):
         return x
 
 
-class Recomputable(nn.Module):
+class ActivationCheckpointed(nn.Module):
     """A part of the network that training can compute again on the way back, instead of keeping all that is inside it."""
 
     recompute = False
@@ -136,7 +136,7 @@ class Recomputable(nn.Module):
                 setattr(module, name, buffer)
 
 
-class ResidualUnit(Recomputable):
+class ResidualUnit(ActivationCheckpointed):
     """TFC, TDF with a residual of its own, TFC; a 1x1 convolution around it all."""
 
     def __init__(self, model: ModelConfig, width_in: int, width: int, bins: int) -> None:
@@ -185,7 +185,7 @@ class DecoderBlock(nn.Module):
         return self.tfc_tdf(torch.cat([self.upscale(x), skip], dim=1))
 
 
-class Rescale(Recomputable):
+class Rescale(ActivationCheckpointed):
     """Norm, activation and a convolution whose stride is its kernel."""
 
     def __init__(self, model: ModelConfig, width: int, conv: nn.Module) -> None:

@@ -10,7 +10,7 @@ signal, so that the first sample is covered as often as any other. What lies out
     ...                    |                   of chunks that cover it
                            first finished sample: once chunk `overlap - 1` is done
 
-Memory is one window of a batch of chunks in and one out, whatever the length of the signal.
+Memory is one buffer of a batch of chunks in and one out, whatever the length of the signal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def overlap_add(
     chunk: int,
     overlap: int,
     batch_size: int = 1,
-    weights: Tensor | None = None,
+    window: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Run `process` over overlapping chunks of a signal that comes in blocks.
 
@@ -39,7 +39,7 @@ def overlap_add(
         overlap: chunks that cover each sample, 1 up to chunk. Where it does not divide chunk, some samples are covered
             once more, and are divided by what covers them in truth.
         batch_size: chunks that are processed together. It changes neither the result nor the order of its additions.
-        weights: [chunk], above 0: how much each sample of a chunk counts beside other chunks' of the same place. Equal
+        window: [chunk], above 0: how much each sample of a chunk counts beside other chunks' of the same place. Equal
             where None.
 
     Yields:
@@ -50,55 +50,55 @@ def overlap_add(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected 1 or more")
     hop = chunk // overlap
-    window: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
-    filled = chunk - hop  # samples of the window that hold the signal, or the zeros before it
-    start = -filled  # where the window begins in the signal
-    accumulator = _Accumulator(chunk, hop, weights)
+    buffer: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
+    filled = chunk - hop  # samples of the buffer that hold the signal, or the zeros before it
+    start = -filled  # where the buffer begins in the signal
+    accumulator = _Accumulator(chunk, hop, window)
 
     for block in blocks:
-        if window is None:
-            window = block.new_zeros(block.shape[0], chunk + (batch_size - 1) * hop)
+        if buffer is None:
+            buffer = block.new_zeros(block.shape[0], chunk + (batch_size - 1) * hop)
         while block.shape[-1] > 0:
-            part, block = block[:, : window.shape[-1] - filled], block[:, window.shape[-1] - filled :]  # noqa: PLW2901
-            window[:, filled : filled + part.shape[-1]] = part
+            part, block = block[:, : buffer.shape[-1] - filled], block[:, buffer.shape[-1] - filled :]  # noqa: PLW2901
+            buffer[:, filled : filled + part.shape[-1]] = part
             filled += part.shape[-1]
-            if filled == window.shape[-1]:
-                finished = accumulator.add(process(_chunks(window, chunk, hop)))
-                yield from _within(window, finished, start, start + filled)
+            if filled == buffer.shape[-1]:
+                finished = accumulator.add(process(_chunks(buffer, chunk, hop)))
+                yield from _within(buffer, finished, start, start + filled)
                 step = batch_size * hop
-                window[:, :-step] = window[:, step:].clone()
+                buffer[:, :-step] = buffer[:, step:].clone()
                 filled, start = filled - step, start + step
 
-    if window is None or start + filled == 0:  # nothing came in
+    if buffer is None or start + filled == 0:  # nothing came in
         return
     end = start + filled
     while filled > 0:  # the chunks that begin inside the signal and end behind it
-        window[:, filled:] = 0
+        buffer[:, filled:] = 0
         batch = min(batch_size, -(-filled // hop))
-        finished = accumulator.add(process(_chunks(window, chunk, hop)[:batch]))
-        yield from _within(window, finished, start, end)
+        finished = accumulator.add(process(_chunks(buffer, chunk, hop)[:batch]))
+        yield from _within(buffer, finished, start, end)
         step = min(batch * hop, filled)
-        window[:, : filled - step] = window[:, step:filled].clone()
+        buffer[:, : filled - step] = buffer[:, step:filled].clone()
         filled, start = filled - step, start + step
 
 
-def _chunks(window: Tensor, chunk: int, hop: int) -> Tensor:
-    """Overlapping views [B, C, chunk] of a window [C, chunk + (B - 1) * hop]."""
-    return window.unfold(-1, chunk, hop).movedim(1, 0)
+def _chunks(buffer: Tensor, chunk: int, hop: int) -> Tensor:
+    """Overlapping views [B, C, chunk] of a buffer [C, chunk + (B - 1) * hop]."""
+    return buffer.unfold(-1, chunk, hop).movedim(1, 0)
 
 
-def _within(window: Tensor, finished: Tensor, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _within(buffer: Tensor, finished: Tensor, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut what is finished from `start` on to the signal, which goes from 0 to `end`."""
     inside = slice(max(0, -start), min(finished.shape[-1], end - start))
     if inside.start < inside.stop:
-        yield window[:, inside].clone(), finished[..., inside]
+        yield buffer[:, inside].clone(), finished[..., inside]
 
 
 class _Accumulator:
     """Adds weighted chunks up, hop by hop, and divides by the weight of those that cover each sample."""
 
-    def __init__(self, chunk: int, hop: int, weights: Tensor | None) -> None:
-        self.chunk, self.hop, self.weights = chunk, hop, weights
+    def __init__(self, chunk: int, hop: int, window: Tensor | None) -> None:
+        self.chunk, self.hop, self.window = chunk, hop, window
         self.total: Tensor | None = None  # [..., chunk - hop]: begun but not finished
         self.coverage = torch.zeros(chunk - hop)
 
@@ -112,8 +112,8 @@ class _Accumulator:
         coverage[: self.chunk - self.hop] = self.coverage
         for index, chunk in enumerate(processed):  # one after the other: the same sums for every batch size
             begin = index * self.hop
-            total[..., begin : begin + self.chunk] += chunk if self.weights is None else chunk * self.weights.to(chunk.device)
-            coverage[begin : begin + self.chunk] += 1 if self.weights is None else self.weights
+            total[..., begin : begin + self.chunk] += chunk if self.window is None else chunk * self.window.to(chunk.device)
+            coverage[begin : begin + self.chunk] += 1 if self.window is None else self.window
         done = batch * self.hop
         self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()
         finished = coverage[:done]

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from my_submission.src import report
 from my_submission.src.audio.files import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
-from my_submission.src.audio.prefetch import ReadAhead, ahead
+from my_submission.src.audio.prefetch import ReadAhead, prefetch
 from my_submission.src.common import cli
 from my_submission.src.common.errors import UserError
 
@@ -55,9 +55,6 @@ def main(argv: Sequence[str]) -> int:
     if rank == 0:
         _announce_reading(jobs, ranks)
     separator = _open_separator(options, rank)
-    if options.compile == "auto":  # which goes by how much there is to do
-        mine = [job.path for job in jobs[rank::ranks] if options.overwrite or not job.folder.exists()]
-        separator.expect(readable_seconds(mine))
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:
         failed = _of_all_ranks(failed)
@@ -133,6 +130,8 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
 
         if torch.cuda.is_available():
             options.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    if rank == 0:
+        cli.announce_compiling(options)
     separator = open_model(options.model, **cli.ensemble_options(options))
     if rank == 0:
         if separator.note:
@@ -162,7 +161,7 @@ def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Na
 
     with ThreadPoolExecutor(1) as opener, ThreadPoolExecutor(1) as finisher:
         finishing = None
-        songs = ahead((opener.submit(_open, separator, job, options) for job in jobs), 1)
+        songs = prefetch((opener.submit(_open, separator, job, options) for job in jobs), 1)
         for job, song in zip(jobs, songs, strict=True):
             finish = settled(job, partial(_separate_one, separator, job, song, options, rank))
             if finishing:
@@ -192,7 +191,7 @@ def _separate_one(
     if song is None:
         tqdm.write(f"{job.path}: is done already, in {job.folder} (--overwrite does it again)")
         return None
-    started, seconds = time.perf_counter(), song.frames / song.sample_rate
+    started, seconds = time.perf_counter(), song.num_samples / song.sample_rate
     with cli.seconds_bar(separator, seconds, job.path.name, position=rank):
         writer = separator.separate_behind(job.folder, song, options.format, options.subtype)
 

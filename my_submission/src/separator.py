@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import checkpoint
-from my_submission.src.audio.files import AudioArray, Block, Source
+from my_submission.src.audio.files import AudioArray, AudioStream, Block
 from my_submission.src.audio.prefetch import WriteBehind
-from my_submission.src.audio.resample import exactly, resample
+from my_submission.src.audio.resample import fix_length, resample
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import load_config
 from my_submission.src.ensemble import Ensemble, SeparationError
 from my_submission.src.overlap_add import overlap_add
 from my_submission.src.runtime.device import pick_device, pick_precision
-from my_submission.src.runtime.transfer import downloaded, uploaded
+from my_submission.src.runtime.transfer import to_device, to_host
 
 
 class Separator:
@@ -46,8 +46,7 @@ class Separator:
         overlap: chunks that cover each sample; the config's where None.
         batch_size: chunks that go through the network together; the config's where None. The result does not depend on it.
         seeds: the ensemble's members; all that are there where None.
-        compile: no; yes compiles the networks at once, which takes a minute or two; auto does where it pays (see `expect`).
-            The result depends on it by no more than rounding.
+        compile: compile the networks at once, which takes 1 to 2 minutes; the result changes by no more than rounding.
 
     Raises CheckpointError, CompilingError, ConfigError, DeviceError or SeparationError, before any audio is touched.
     """
@@ -63,7 +62,7 @@ class Separator:
         overlap: int | None = None,
         batch_size: int | None = None,
         seeds: Sequence[int] | None = None,
-        compile: str = "no",
+        compile: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.config = load_config(self.folder / "config.yaml")
@@ -71,8 +70,10 @@ class Separator:
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.overlap = _at_least_one("overlap", overlap, self.config.inference.num_overlap)
-        if self.overlap > self.config.chunk:
-            raise SeparationError(f"overlap is {self.overlap}, expected up to the {self.config.chunk} samples of a chunk")
+        if self.overlap > self.config.inference_chunk_size:
+            raise SeparationError(
+                f"overlap is {self.overlap}, expected up to the {self.config.inference_chunk_size} samples of a chunk"
+            )
         networks = [
             checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path))
             for path in self.checkpoints.values()
@@ -80,9 +81,9 @@ class Separator:
         batch_size = _at_least_one("batch_size", batch_size, self.config.inference.batch_size)
         self.ensemble = Ensemble(networks, self.device, self.precision, batch_size, compile, name=str(self.folder))
         self.sources = list(self.config.sources)  # in the order of the network's source axis
-        self.on_progress: Callable[[int], object] = lambda frames: None  # told of samples done, at the model's rate
-        if compile == "yes":  # what can go wrong with it goes wrong before any audio is touched
-            self.ensemble.warm_up(torch.full((self.config.audio.num_channels, self.config.chunk), 0.1))
+        self.on_progress: Callable[[int], object] = lambda samples: None  # told of samples done, at the model's rate
+        if compile:  # what can go wrong with it goes wrong before any audio is touched
+            self.ensemble.warm_up(torch.full((self.config.audio.num_channels, self.config.inference_chunk_size), 0.1))
 
     def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
         return checkpoint.find_checkpoints(self.folder, seeds)
@@ -93,11 +94,6 @@ class Separator:
         for index, (seed, member) in enumerate(members.items()):
             member.checkpoints, member.ensemble = {seed: self.checkpoints[seed]}, self.ensemble.member(index)
         return members
-
-    def expect(self, seconds: float) -> None:
-        """Say how much audio is going to come: what compile="auto" goes by. It knows the song at hand by itself."""
-        hop = self.config.chunk // self.overlap
-        self.ensemble.runner.expect(seconds * self.sample_rate / hop * len(self.checkpoints))
 
     def settings(self) -> dict[str, Any]:
         """All that estimates depend on, in words. Not the batch size: they do not."""
@@ -135,8 +131,8 @@ class Separator:
         whole = self.config.training.target_instrument is None
         return [0.5 if whole and name == "other" else 0.0 for name in self.sources]
 
-    def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
-        """Separate audio in constant memory: yields blocks [S, C, n], exactly source.frames samples in all.
+    def separate(self, source: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
+        """Separate audio in constant memory: yields blocks [S, C, n], exactly source.num_samples samples in all.
 
         Mono goes in as equal channels and comes out mono; another sample rate is resampled there and back.
         share_residual=False leaves all as the networks have them: nobody gets what is left of the mixture.
@@ -146,34 +142,33 @@ class Separator:
         channels = self.config.audio.num_channels
         if source.channels not in (1, channels):
             raise SeparationError(f"{source.name}: has {source.channels} channels, expected 1 or {channels}")
-        self.expect(source.frames / source.sample_rate)
-        samples = max(1, round(source.frames * self.sample_rate / source.sample_rate))  # at the networks' rate
-        blocks = exactly(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
-        mixture = uploaded((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
+        samples = max(1, round(source.num_samples * self.sample_rate / source.sample_rate))  # at the networks' rate
+        blocks = fix_length(samples, resample(source.blocks(), source.sample_rate, self.sample_rate))
+        mixture = to_device((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
         pieces = overlap_add(
             mixture,
-            self.ensemble.separate,
-            chunk=self.config.chunk,
+            self.ensemble.estimate,
+            chunk=self.config.inference_chunk_size,
             overlap=self.overlap,
             batch_size=self.ensemble.batch_size,
-            weights=self._window(),
+            window=self._window(),
         )
         finished = self._finish(pieces, mono=source.channels == 1, share_residual=share_residual)
-        stems = downloaded(finished, self.device)
+        stems = to_host(finished, self.device)
         if source.sample_rate == self.sample_rate:
             yield from stems
             return
         first = next(stems)
         sources, out_channels, _ = first.shape
         flat = (piece.reshape(sources * out_channels, -1) for piece in itertools.chain([first], stems))
-        for piece in exactly(source.frames, resample(flat, self.sample_rate, source.sample_rate)):
+        for piece in fix_length(source.num_samples, resample(flat, self.sample_rate, source.sample_rate)):
             yield piece.reshape(sources, out_channels, -1)
 
     def _window(self) -> Tensor | None:
         """How much each sample of a chunk counts, as the config has it."""
         if self.config.inference.window == "rectangular":
             return None
-        place = (torch.arange(self.config.chunk, dtype=torch.float64) + 0.5) / self.config.chunk
+        place = (torch.arange(self.config.inference_chunk_size, dtype=torch.float64) + 0.5) / self.config.inference_chunk_size
         return torch.sin(math.pi * place).square().float()  # a Hann window, taken where it is nowhere zero
 
     def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Tensor]:
@@ -187,29 +182,29 @@ class Separator:
             self.on_progress(mixture.shape[-1])
             yield estimates
 
-    def separate_array(self, source: Source) -> NDArray[np.float32]:
+    def separate_array(self, source: AudioStream) -> NDArray[np.float32]:
         """Separate audio into memory: stems [S, n, C]."""
         stems: NDArray[np.float32] | None = None
         position = 0
         for block in self.separate(source):
             sources, channels, samples = block.shape
             if stems is None:
-                stems = np.empty((sources, source.frames, channels), np.float32)
+                stems = np.empty((sources, source.num_samples, channels), np.float32)
             stems[:, position : position + samples] = block.swapaxes(1, 2)
             position += samples
         return stems
 
-    def separate_to(self, folder: str | Path, source: Source, container: str = "wav", subtype: str = "PCM_16") -> float:
+    def separate_to(self, folder: str | Path, source: AudioStream, container: str = "wav", subtype: str = "PCM_16") -> float:
         """Separate audio into files `<folder>/<instrument>.<container>`, all of them or none, in constant memory.
 
         Returns the gain that all stems got so that integer samples do not clip: 1 where none was needed.
         """
         return self.separate_behind(folder, source, container, subtype).wait()
 
-    def separate_behind(self, folder: str | Path, source: Source, container: str, subtype: str) -> WriteBehind:
+    def separate_behind(self, folder: str | Path, source: AudioStream, container: str, subtype: str) -> WriteBehind:
         """As `separate_to`, but returns while a thread is still finishing the files: its `wait` gives the gain."""
         channels = 1 if source.channels == 1 else self.config.audio.num_channels
-        files = StemWriter(folder, self.sources, source.sample_rate, channels, source.frames, container, subtype)
+        files = StemWriter(folder, self.sources, source.sample_rate, channels, source.num_samples, container, subtype)
         with WriteBehind(files) as writer:
             for block in self.separate(source):
                 writer.write(block)

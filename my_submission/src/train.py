@@ -25,9 +25,8 @@ if not __package__:  # run as a script: put the repository's root in the place o
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from my_submission.src.common import cli
-from my_submission.src.common.errors import UserError
 from my_submission.src.common.stem_table import DEFAULT_THRESHOLD
-from my_submission.src.training import launch
+from my_submission.src.training import TrainingError, launch
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
     from my_submission.src.training.validation import Validation
 
 
-class TrainError(UserError):
-    """Options that cannot be followed."""
-
-
 def main(argv: Sequence[str]) -> int:
     """The command: 0 when the network is trained, 130 or 143 where SIGINT or SIGTERM ended it before."""
     options = _parse(argv)
@@ -52,12 +47,12 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from my_submission.src.runtime.compiling import explained
+    from my_submission.src.runtime.compiling import translate_compile_errors
     from my_submission.src.training.distributed import join
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
-    with join(use_cuda) as world, explained():
-        return _start(options, world).go_on()
+    with join(use_cuda) as world, translate_compile_errors():
+        return _start(options, world).train()
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -123,12 +118,12 @@ def _start(options: argparse.Namespace, world: World) -> Run:
     from my_submission.src.training.run_folder import prepare
     from my_submission.src.training.trainer import Trainer
 
-    if not world.leads:
+    if not world.is_main:
         warnings.simplefilter("ignore")  # rank 0 says them
-    with world.agreement():
+    with world.fail_together():
         plan = _check(options, world)
     payload = world.broadcast(plan.payload)
-    with world.agreement():
+    with world.fail_together():
         config = plan.config
         trainer = Trainer(
             config,
@@ -153,8 +148,8 @@ def _start(options: argparse.Namespace, world: World) -> Run:
         if payload is not None:
             run.resume(resume.read_payload(payload))
     _refuse_different_data(run.data(), world)
-    with world.agreement():
-        if world.leads:
+    with world.fail_together():
+        if world.is_main:
             heading = f"# What seed {options.seed} was last trained with: {options.config} and the command line.\n"
             heading += f"# {plan.kept}\n" if plan.kept else ""
             prepare(plan.folder, options.seed, config, heading, options.restart)
@@ -174,7 +169,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     training = config.training
     data = tuple(options.data_path or training.datasets)
     if not data:
-        raise TrainError(f"no data: name folders of tracks with --data_path, or as training.datasets in {options.config}")
+        raise TrainingError(f"no data: name folders of tracks with --data_path, or as training.datasets in {options.config}")
     training = dataclasses.replace(training, datasets=data, num_steps=options.num_steps or training.num_steps)
     config = dataclasses.replace(config, training=training)
     folder = options.model_path or options.config.parent
@@ -182,10 +177,10 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     device = _device(options, world)
     precision = pick_precision(options.precision, device)
     weights = _weights(options.init, config)
-    payload = resume.newest_payload(folder, options.seed) if world.leads and not options.restart else None
+    payload = resume.newest_payload(folder, options.seed) if world.is_main and not options.restart else None
     result = checkpoint_path(folder, options.seed, training.num_steps)
-    if world.leads and payload is None and not options.restart and result.exists():
-        raise TrainError(
+    if world.is_main and payload is None and not options.restart and result.exists():
+        raise TrainingError(
             f"{result} is there already, and no saved state that belongs to it; take another --model_path, or --restart to "
             "train it anew and replace it"
         )
@@ -223,7 +218,7 @@ def _device(options: argparse.Namespace, world: World) -> torch.device:
     if options.device == "cpu" or (options.device == "auto" and not options.device_ids and not torch.cuda.is_available()):
         ids = ()
     if world.size > 1 and options.device.startswith("cuda:"):
-        raise TrainError(f"--device {options.device} is one device, but {world.size} processes run; take --device cuda")
+        raise TrainingError(f"--device {options.device} is one device, but {world.size} processes run; take --device cuda")
     device = pick_device(f"cuda:{ids[world.local_rank]}" if ids else options.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -233,16 +228,16 @@ def _device(options: argparse.Namespace, world: World) -> torch.device:
 
 def _refuse_different_data(data: dict[str, list[str]], world: World) -> None:
     everyones = world.gather(data)
-    with world.agreement():
+    with world.fail_together():
         for key, what in (("tracks", "see different tracks"), ("dropped", "leave out different stems")):
             if any(theirs[key] != data[key] for theirs in everyones):
                 counts = ", ".join(f"{len(theirs[key])} on rank {rank}" for rank, theirs in enumerate(everyones))
-                raise TrainError(f"the processes {what} ({counts}); give every machine the same files")
+                raise TrainingError(f"the processes {what} ({counts}); give every machine the same files")
 
 
 def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
     training, rate = plan.config.training, plan.config.audio.sample_rate
-    hours = sum(track.frames for track in plan.tracks) / rate / 3600
+    hours = sum(track.num_samples for track in plan.tracks) / rate / 3600
     parameters = sum(parameter.numel() for parameter in run.trainer.network.parameters())
     processes = f", {run.world.size} processes" if run.world.size > 1 else ""
     print(

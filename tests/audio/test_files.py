@@ -24,7 +24,7 @@ FORMATS = {
 }
 
 
-def read_all(source: audio.Source) -> np.ndarray:
+def read_all(source: audio.AudioStream) -> np.ndarray:
     return np.concatenate(list(source.blocks()), axis=1)
 
 
@@ -35,7 +35,7 @@ def test_every_format_is_read_whole(make_song: Callable[..., Path], tmp_path: Pa
     source = AudioFile(path)
     assert (source.sample_rate, source.channels) == (rate, 2)
     samples = read_all(source)
-    assert samples.shape == (2, source.frames)
+    assert samples.shape == (2, source.num_samples)
     assert source.seconds == pytest.approx(2.5, abs=0.05)
     assert samples.dtype == np.float32
     assert 0.05 < np.sqrt(np.mean(samples**2)) < 0.15
@@ -204,7 +204,7 @@ except AudioError as error:
 
 def test_a_wav_too_large_for_its_header_becomes_rf64(tmp_path: Path) -> None:
     four_hours = 4 * 3600 * 44100
-    for frames, form in ((1000, "WAV"), (four_hours, "RF64")):
-        with audio.create(tmp_path / "a.wav", 44100, 2, frames, "wav", "FLOAT"):
+    for num_samples, form in ((1000, "WAV"), (four_hours, "RF64")):
+        with audio.create(tmp_path / "a.wav", 44100, 2, num_samples, "wav", "FLOAT"):
             pass
         assert soundfile.info(tmp_path / "a.wav").format == form

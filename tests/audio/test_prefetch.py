@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from my_submission.src.audio.files import BLOCK, AudioArray, AudioError, AudioFile
-from my_submission.src.audio.prefetch import READ_AHEAD, WRITE_BEHIND, ReadAhead, WriteBehind, ahead
+from my_submission.src.audio.prefetch import READ_AHEAD, WRITE_BEHIND, ReadAhead, WriteBehind, prefetch
 from my_submission.src.audio.stem_writer import StemWriter
 
 Song = Callable[..., Path]
@@ -25,13 +25,13 @@ def test_items_come_in_order_and_an_error_where_it_happened() -> None:
 
     found = []
     with pytest.raises(AudioError, match="cut off"):
-        found.extend(ahead(items(), 3))  # extend keeps what came before the error
+        found.extend(prefetch(items(), 3))  # extend keeps what came before the error
     assert found == list(range(5))
 
 
 def test_no_more_is_fetched_than_the_depth() -> None:
     fetched = []
-    items = ahead((fetched.append(n) or n for n in range(100)), 3)
+    items = prefetch((fetched.append(n) or n for n in range(100)), 3)
     for n in range(10):
         assert next(items) == n
         assert len(fetched) <= n + 1 + 3
@@ -48,7 +48,7 @@ def test_nothing_goes_on_once_it_is_closed() -> None:
         done.set()
 
     begun, done = threading.Event(), threading.Event()
-    few = ahead(items(), 1)
+    few = prefetch(items(), 1)
     next(few)
     assert begun.wait(60)
     few.close()

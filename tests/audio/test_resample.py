@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from my_submission.src.audio.resample import ResampleError, exactly, resample
+from my_submission.src.audio.resample import ResampleError, fix_length, resample
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 5000), st.sampled_from([8000, 22050, 44100, 48000, 96000]), st.lists(st.integers(1, 900), min_size=1))
-def test_resampling_there_and_back_has_the_length_that_came_in(frames: int, rate: int, sizes: list[int]) -> None:
+def test_resampling_there_and_back_has_the_length_that_came_in(num_samples: int, rate: int, sizes: list[int]) -> None:
     pytest.importorskip("soxr")
-    signal = np.random.default_rng(frames).standard_normal((2, frames)).astype(np.float32)
-    cuts = np.cumsum(np.resize(sizes, frames))
-    blocks = np.split(signal, cuts[cuts < frames], axis=1)
+    signal = np.random.default_rng(num_samples).standard_normal((2, num_samples)).astype(np.float32)
+    cuts = np.cumsum(np.resize(sizes, num_samples))
+    blocks = np.split(signal, cuts[cuts < num_samples], axis=1)
     back = resample(resample(blocks, rate, 44100), 44100, rate)
-    assert sum(block.shape[1] for block in exactly(frames, back)) == frames
+    assert sum(block.shape[1] for block in fix_length(num_samples, back)) == num_samples
 
 
 def test_resampling_keeps_a_tone_where_it_is() -> None:
@@ -43,7 +43,7 @@ def test_without_soxr_another_rate_is_an_error_that_helps(monkeypatch: pytest.Mo
 
 def test_exactly_cuts_and_fills() -> None:
     blocks = [np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)]
-    for frames in range(10):
-        result = np.concatenate([np.zeros((2, 0)), *exactly(frames, blocks)], axis=1)
-        assert result.shape == (2, frames)
-        assert result.sum() == 2 * min(frames, 7)
+    for num_samples in range(10):
+        result = np.concatenate([np.zeros((2, 0)), *fix_length(num_samples, blocks)], axis=1)
+        assert result.shape == (2, num_samples)
+        assert result.sum() == 2 * min(num_samples, 7)

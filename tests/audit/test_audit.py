@@ -110,7 +110,6 @@ def test_it_goes_on_where_it_was_killed(
     assert run() == 0
     assert "going on where the last audit stopped: 5 of 12 stems are done" in capsys.readouterr().out
     assert len(model.separated) == 7
-    assert model.expected == [12 * 4.0, 7 * 4.0]
     assert (tmp_path / "audit.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
     model.separated.clear()

@@ -96,8 +96,8 @@ def test_two_groups_are_told_apart_and_one_is_left_whole() -> None:
 def test_few_stems_are_scored_by_themselves() -> None:
     scored, found = score([measured(f"{share}", "bass", [share]) for share in (-30, -3, 0, 6, 30)], SOURCES)
     assert [stem.score for stem in scored] == pytest.approx([-10, -1, 0, 2, 10])
-    assert not found["bass"].is_known
-    assert usual([10.0] * 8).is_known
+    assert not found["bass"].is_reliable
+    assert usual([10.0] * 8).is_reliable
     assert usual([10.0] * 8).spread == 1  # stems that are all alike are not told apart by nothing
 
 
@@ -144,11 +144,11 @@ class Long:
     name, sample_rate, channels = "long", RATE, 1
 
     def __init__(self, minutes: int) -> None:
-        self.frames = minutes * 60 * RATE
+        self.num_samples = minutes * 60 * RATE
 
     def blocks(self) -> Iterator[np.ndarray]:
         second = tone("bass", 1.0).T.astype(np.float32)
-        for _ in range(self.frames // RATE):
+        for _ in range(self.num_samples // RATE):
             yield second
 
 

@@ -113,7 +113,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
 
     seeds, how = range(job.seeds), {"device": options.device, "precision": options.precision}
     separator = open_model(options.model, seeds=seeds, overlap=job.overlap, **how)
-    hop = separator.config.chunk // job.overlap
+    hop = separator.config.inference_chunk_size // job.overlap
     batch_and_one = (separator.ensemble.batch_size + 1) * hop  # samples: a full batch of chunks and a smaller one
     separator.separate_array(AudioArray(np.full((batch_and_one, 2), 0.1), RATE))
     source = AudioFile(song_of(folder.parent, job.minutes))
@@ -125,7 +125,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
         "wall": wall,
         "user": after.ru_utime - before.ru_utime,
         "system": after.ru_stime - before.ru_stime,
-        "chunks": -(-source.frames // hop) + job.overlap - 1,
+        "chunks": -(-source.num_samples // hop) + job.overlap - 1,
         "host_mb": peak_mb(),
         "device_mb": torch.cuda.max_memory_allocated(separator.device) / (1 << 20) if cuda else 0.0,
         "machine": machine(separator.device),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from my_submission.src.config import Config
 from my_submission.src.model import TFCTDFNet
-from my_submission.src.runtime.device import computing_in, products_in
+from my_submission.src.runtime.device import autocast_to, tf32_matmul
 
 
 class Network(nn.Module):
@@ -57,7 +57,7 @@ def networks_like(networks: Sequence[TFCTDFNet], config: Config, device: torch.d
 @torch.no_grad()
 def separate(networks: Sequence[Network], mixture: Tensor, config: Config, overlap: int, precision: str) -> Tensor:
     """Mixture [C, n] -> estimates [S, C, n], on the networks' device."""
-    chunk = config.chunk
+    chunk = config.inference_chunk_size
     hop = chunk // overlap
     samples, front = mixture.shape[-1], chunk - hop
     count = -(-(samples + front) // hop)
@@ -67,7 +67,7 @@ def separate(networks: Sequence[Network], mixture: Tensor, config: Config, overl
     for network in networks:
         output = None
         for batch in chunks.split(config.inference.batch_size):
-            with computing_in(precision, batch.device):
+            with autocast_to(precision, batch.device):
                 estimates = network(batch)
             for estimate in estimates:
                 if output is None:
@@ -97,13 +97,13 @@ class Training:
         """One step on sources [B, S, C, T]; gives the loss."""
         sources = sources.to(self.device)
         self.optimizer.zero_grad()
-        with computing_in(self.precision, self.device):
+        with autocast_to(self.precision, self.device):
             estimates = self.network(sources.sum(dim=1))
             errors = F.mse_loss(estimates.float(), sources, reduction="none").transpose(0, 1)  # [S, B, C, T]
             errors = errors.mean(dim=(2, 3)) if self.training.coarse_loss_clip else errors.flatten(1)
             threshold = torch.quantile(errors.detach(), self.training.q, dim=1, keepdim=True)
             loss = ((errors < threshold) * errors).mean()
-        with products_in(self.precision):
+        with tf32_matmul(self.precision):
             self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()

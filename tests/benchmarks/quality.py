@@ -142,14 +142,14 @@ def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
     for each in measured:
         if not each.pace:  # the first chunks pay for torch's own set-up
             each.separator.separate_array(
-                audio.AudioArray(song.mixture.array[: each.separator.config.chunk], song.mixture.sample_rate)
+                audio.AudioArray(song.mixture.array[: each.separator.config.inference_chunk_size], song.mixture.sample_rate)
             )
     published = None
     for turn in range(rounds):
         for each in measured:
             begin = time.perf_counter()
             estimates = each.separator.separate_array(song.mixture)  # [S, n, C]
-            each.pace.append((time.perf_counter() - begin) * song.mixture.sample_rate / song.mixture.frames)
+            each.pace.append((time.perf_counter() - begin) * song.mixture.sample_rate / song.mixture.num_samples)
             if turn > 0:  # the same estimates again
                 continue
             published = estimates if published is None else published

@@ -36,7 +36,7 @@ from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.config import Config, load_config  # noqa: E402
 from my_submission.src.model import TFCTDFNet  # noqa: E402
 from my_submission.src.runtime.allocator import keep_freed_memory  # noqa: E402
-from my_submission.src.runtime.device import PRECISIONS, pick_device, products_in  # noqa: E402
+from my_submission.src.runtime.device import PRECISIONS, pick_device, tf32_matmul  # noqa: E402
 from my_submission.src.separator import Separator  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
 
@@ -111,13 +111,13 @@ def separation(
     folder: Path, config: Config, size: str, precision: str, device: torch.device, options: argparse.Namespace
 ) -> Case:
     """An ensemble with random weights on noise."""
-    how = {"precision": precision, "overlap": options.overlap, "compile": "yes" if options.compile else "no"}
+    how = {"precision": precision, "overlap": options.overlap, "compile": options.compile}
     separator = ensemble(folder, config, options.seeds, device=str(device), **how)
     networks = published.networks_like(separator.ensemble.networks, config, device)
-    samples = round((options.seconds or 2 * config.chunk / config.audio.sample_rate) * config.audio.sample_rate)
+    samples = round((options.seconds or 2 * config.inference_chunk_size / config.audio.sample_rate) * config.audio.sample_rate)
     mixture = 0.1 * torch.randn(2, samples)
     source = AudioArray(mixture.T.numpy(), config.audio.sample_rate)
-    chunks = -(-samples // (config.chunk // options.overlap)) + options.overlap - 1
+    chunks = -(-samples // (config.inference_chunk_size // options.overlap)) + options.overlap - 1
     return Case(
         f"separation, {options.seeds} seeds, overlap {options.overlap}",
         size,
@@ -223,7 +223,7 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     for _ in range(7):
         synchronize(device)
         begin = time.perf_counter()
-        with products_in(precision):
+        with tf32_matmul(precision):
             a @ b
         synchronize(device)
         seconds.append(time.perf_counter() - begin)

@@ -274,7 +274,7 @@ def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: 
     """Score one network on clean songs: global SDR in dB by song and instrument, as JSON."""
     from my_submission.src import audio
     from my_submission.src.audio.tracks import track_folders
-    from my_submission.src.common.atomic import replacing
+    from my_submission.src.common.atomic import atomic_file
     from my_submission.src.evaluation.metrics import global_sdr
     from my_submission.src.separator import Separator
 
@@ -286,7 +286,7 @@ def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: 
         scores[folder.name] = {
             name: float(global_sdr(truth[name], stem)) for name, stem in zip(separator.sources, stems, strict=True)
         }
-    with replacing(out) as partial:
+    with atomic_file(out) as partial:
         partial.write_text(json.dumps(scores))
 
 

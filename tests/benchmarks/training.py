@@ -51,12 +51,12 @@ def main() -> None:
 def write_tracks(folder: Path, suffix: str, tracks: int, seconds: float, config: Config) -> None:
     """Noise that falls off towards high frequencies, so that flac has something to do."""
     rng = np.random.default_rng(0)
-    frames = round(seconds * config.audio.sample_rate)
+    num_samples = round(seconds * config.audio.sample_rate)
     for i in range(tracks):
         (folder / f"track{i}").mkdir()
         for name in config.training.instruments:
-            noise = np.cumsum(rng.standard_normal((frames, 2)), axis=0)
-            noise -= np.linspace(noise[0], noise[-1], frames)
+            noise = np.cumsum(rng.standard_normal((num_samples, 2)), axis=0)
+            noise -= np.linspace(noise[0], noise[-1], num_samples)
             soundfile.write(
                 folder / f"track{i}" / f"{name}.{suffix}", 0.5 * noise / np.abs(noise).max(), config.audio.sample_rate
             )

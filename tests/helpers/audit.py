@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from my_submission.src.audio.files import Block, Source
+from my_submission.src.audio.files import AudioStream, Block
 
 RATE = 8000
 BANDS = {"vocals": (800, 1600), "drums": (1600, 4001), "bass": (0, 300), "other": (300, 800)}  # Hz
@@ -26,17 +26,13 @@ class BandModel:
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text("bands")
         self.separated: list[str] = []  # names of what was begun
-        self.expected: list[float] = []  # seconds of audio that were said to come
-        self.on_progress: Callable[[int], object] = lambda frames: None
+        self.on_progress: Callable[[int], object] = lambda samples: None
         self.on_begin: Callable[[], object] = lambda: None
 
     def settings(self) -> dict[str, str]:
         return {"the model's folder": str(self.folder), "config.yaml": (self.folder / "config.yaml").read_text()}
 
-    def expect(self, seconds: float) -> None:
-        self.expected.append(seconds)
-
-    def separate(self, source: Source, *, share_residual: bool = True) -> Iterator[Block]:
+    def separate(self, source: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
         assert not share_residual  # or stems would seem to hold `other`
         self.on_begin()
         self.separated.append(source.name)

@@ -1,15 +1,12 @@
-"""Compiled networks: the same stems and steps as without, one graph for all, and a word where it cannot be or does not pay.
+"""Compiled networks: the same stems and steps as uncompiled ones, one graph for all seeds, and clear refusals.
 
-What is compiled is not what most of these tests are about: a backend of their own counts graphs, and gives them back as they
-are. One test has Inductor itself compile, which takes a C++ compiler and some 20 s.
+Most tests use a backend that only counts graphs. One test runs Inductor itself, which takes a C++ compiler and about 20 s.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from my_submission.src.common import cli
 from my_submission.src.config import load_config
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.runtime import compiling
-from my_submission.src.runtime.compiling import Auto, Compiled, CompilingError, Eager, Notice, pick_runner
+from my_submission.src.runtime.compiling import CompilingError, compiled_runner
 from my_submission.src.separator import Separator
 from my_submission.src.training.distributed import World
 from my_submission.src.training.trainer import Trainer, TrainingError
@@ -90,14 +87,6 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
     return backend
 
 
-@pytest.fixture
-def notices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said to the user."""
-    said: list[str] = []
-    monkeypatch.setattr(compiling, "_note", said.append)
-    return said
-
-
 def song(samples: int = 9001) -> AudioArray:
     """Noise, with a silence wider than a chunk in it."""
     array = 0.1 * np.random.default_rng(0).standard_normal((samples, 2))
@@ -116,7 +105,7 @@ def broken(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
 
 
 def test_one_graph_of_one_size_serves_all_seeds_and_songs(backend: Backend, folder: Path) -> None:
-    separator = Separator(folder, compile="yes", batch_size=5)
+    separator = Separator(folder, compile=True, batch_size=5)
     assert backend.graphs == 1  # before any audio
     stems = separator.separate_array(song())
     assert agreement(stems, Separator(folder, batch_size=5).separate_array(song())) > 80
@@ -131,7 +120,7 @@ def test_one_graph_of_one_size_serves_all_seeds_and_songs(backend: Backend, fold
 
 
 def test_what_overflows_is_done_again_without_a_graph(backend: Backend, folder: Path) -> None:
-    separator = Separator(folder, compile="yes", precision="bf16", batch_size=3)
+    separator = Separator(folder, compile=True, precision="bf16", batch_size=3)
     backend.change = lambda estimate: estimate[0].fill_(torch.inf)  # in the first chunk of every batch
     exact = Separator(folder).separate_array(song())
     assert agreement(separator.separate_array(song()), exact) > 20
@@ -142,7 +131,7 @@ def test_what_overflows_is_done_again_without_a_graph(backend: Backend, folder: 
 
 
 def test_a_full_memory_halves_the_batch_and_compiles_once_more(backend: Backend, folder: Path) -> None:
-    separator = Separator(folder, compile="yes", batch_size=8)
+    separator = Separator(folder, compile=True, batch_size=8)
 
     def crowded(estimate: Tensor) -> None:
         if len(estimate) > 4:
@@ -156,60 +145,14 @@ def test_a_full_memory_halves_the_batch_and_compiles_once_more(backend: Backend,
     assert backend.graphs == 2
 
     with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
-        assert Separator(folder, compile="yes", batch_size=8).ensemble.batch_size == 4  # found out before any audio
-
-
-def test_auto_leaves_a_short_job_alone_and_compiles_a_long_one(
-    backend: Backend, folder: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reference = Separator(folder).separate_array(song())
-    short = Separator(folder, compile="auto")
-    np.testing.assert_array_equal(short.separate_array(song()), reference)
-    assert backend.graphs == 0
-    assert len(notices) == 1
-    assert notices[0].startswith("not compiled: only about ")
-    assert notices[0].endswith(" of work left (--compile yes does it anyway)")
-
-    notices.clear()
-    as_it_is = Eager.run
-    monkeypatch.setattr(Eager, "run", lambda *arguments: (time.sleep(0.1), as_it_is(*arguments))[1])
-    long = Separator(folder, compile="auto")
-    long.expect(100 * HOUR)
-    assert agreement(long.separate_array(song()), reference) > 80
-    assert backend.graphs == 1
-    assert len(backend.batches) > 20
-    assert len(notices) == 2
-    assert notices[0].startswith("compiling the network first, which may take 90 s; without it, about ")
-    assert notices[0].endswith(" h of work are left (--compile no goes without)")
-    assert notices[1].startswith("compiled: ")
-
-
-def test_auto_goes_back_where_it_does_not_pay_or_fails(
-    backend: Backend, folder: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reference = Separator(folder).separate_array(song())
-    backend.change = lambda estimate: time.sleep(0.1)
-    slower = Separator(folder, compile="auto")
-    slower.expect(100 * HOUR)
-    assert agreement(slower.separate_array(song()), reference) > 80
-    assert len(backend.batches) == compiling.TIMED + 1
-    assert notices[1].startswith("compiled, but no quicker (")
-
-    notices.clear()
-    monkeypatch.setattr(compiling, "BACKEND", broken)
-    failing = Separator(folder, compile="auto")
-    failing.expect(100 * HOUR)
-    np.testing.assert_array_equal(failing.separate_array(song()), reference)
-    assert notices[1:] == [
-        "the network cannot be compiled here (ValueError: no such instruction); leave --compile out; going on without"
-    ]
+        assert Separator(folder, compile=True, batch_size=8).ensemble.batch_size == 4  # found out before any audio
 
 
 def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Path, backend: Backend) -> None:
     config = load_config(folder / "config.yaml")
     network = TFCTDFNet(config).eval()
     specs = torch.randn(2, 1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
-    runner = Compiled(torch.device("cuda"))  # which decides how it compiles; what runs here is on the CPU
+    run = compiled_runner(torch.device("cuda"))  # which decides how it compiles; what runs here is on the CPU
     memory: list[Tensor] = []
 
     def replay(estimate: Tensor) -> None:  # as a graph does, every estimate goes where the last one is
@@ -218,33 +161,27 @@ def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Pa
 
     backend.change = replay
     with torch.inference_mode():
-        first, second = (runner.run(network, spec, batch_size=1) for spec in specs)
+        first, second = (run(network, spec, batch_size=1) for spec in specs)
         assert backend.options == {"options": {"triton.cudagraphs": True}}
         for estimate, spec in zip((first, second), specs, strict=True):
             assert torch.equal(estimate, network.separate_spec(spec))
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, notices: list[str], tmp_path: Path) -> None:
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", sys.executable)  # there, whatever it is
     cuda, mps = torch.device("cuda"), torch.device("mps")
     with pytest.raises(CompilingError, match="--compile needs a CPU or CUDA, but the device is mps; name another"):
-        pick_runner("yes", mps)
-    with pytest.raises(CompilingError, match="compile is 'perhaps', expected auto, yes, no"):
-        pick_runner("perhaps", CPU)
+        compiled_runner(mps)
     monkeypatch.setattr(compiling.sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(CompilingError, match=r"Python's headers, found no .*Python.h; install them \(apt-get install python3"):
-        pick_runner("yes", CPU)
+        compiled_runner(CPU)
     (tmp_path / "Python.h").touch()
-    assert isinstance(pick_runner("auto", CPU), Auto)
+    compiled_runner(CPU)
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CompilingError, match="--compile needs Triton, found none"):
-        pick_runner("yes", cuda)
+        compiled_runner(cuda)
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _: object())
-    assert not notices
-    for device in (cuda, mps):
-        assert isinstance(pick_runner("auto", device), Eager)
-    assert notices[0] == "not compiled: what it saves on cuda is unmeasured; --compile yes does it"
-    assert notices[1].startswith("not compiled: that needs a CPU or CUDA, but the device is mps")
+    compiled_runner(cuda)
 
 
 def test_the_command_refuses_before_any_audio_is_touched(
@@ -265,32 +202,10 @@ def test_the_command_refuses_before_any_audio_is_touched(
     monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
     monkeypatch.setattr(compiling, "BACKEND", broken)
     assert cli.run(separate.main, [*command, "--compile", "yes"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "note: compiling the network first, which may take 90 s (--compile no goes without)",
-        "error: the network cannot be compiled here (ValueError: no such instruction); leave --compile out",
-    ]
+    said = capsys.readouterr()
+    assert said.out.endswith("compiling the network first, which takes 1 to 2 minutes\n")
+    assert said.err == "error: the network cannot be compiled here (ValueError: no such instruction); leave --compile out\n"
     assert not out.exists()
-
-    monkeypatch.undo()
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert cli.run(separate.main, [*command, "--compile", "auto"]) == 0
-    assert capsys.readouterr().err.startswith("note: not compiled: that needs a C++ compiler (no-such-compiler), found none")
-    assert len(list(out.rglob("*.wav"))) == 4
-
-
-def test_auto_is_told_of_all_songs_that_are_to_be_done(
-    make_song: Callable[..., Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for index in range(3):
-        make_song(tmp_path / "songs" / f"{index}.wav", seconds=0.1 * (index + 1), seed=index)
-    (tmp_path / "out" / "2").mkdir(parents=True)  # begun already
-    told: list[float] = []
-    monkeypatch.setattr(Separator, "expect", lambda self, seconds: told.append(seconds))
-    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
-    separate.main(
-        [str(tmp_path / "songs"), "--model", str(folder), "--fast", "--out", str(tmp_path / "out"), "--compile", "auto"]
-    )
-    assert told[0] == pytest.approx(0.3, abs=1e-3)
 
 
 MISSING = compiling.what_is_missing(CPU)
@@ -299,8 +214,7 @@ MISSING = compiling.what_is_missing(CPU)
 @pytest.mark.skipif(bool(MISSING), reason=f"compiling needs {MISSING}")
 def test_inductor_computes_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.warns(Notice, match="compiling the network first"):
-        separator = Separator(folder, device="cpu", compile="yes", batch_size=3)
+    separator = Separator(folder, device="cpu", compile=True, batch_size=3)
     stems = separator.separate_array(song())
     assert agreement(stems, Separator(folder, device="cpu").separate_array(song())) > 80
     assert not stems[:, 4990:5010].any()
@@ -358,15 +272,3 @@ def test_the_training_command_compiles_or_says_why_not(
     assert "the next step compiles the network first" in capsys.readouterr().out
     assert (run / "step2_seed0.ckpt").is_file()
     assert backend.graphs == 1
-
-
-def test_notices_are_no_warnings_on_a_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def main(_: object) -> int:
-        warnings.warn("not so bad", Notice, stacklevel=1)
-        warnings.warn("bad", UserWarning, stacklevel=1)
-        return 0
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert cli.run(main, []) == 0
-    assert capsys.readouterr().err == "note: not so bad\nwarning: bad\n"

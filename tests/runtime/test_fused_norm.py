@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from my_submission.src.runtime import fused_norm as fused
-from my_submission.src.runtime.fused_norm import agrees, norm_activation
+from my_submission.src.runtime.fused_norm import kernel_matches_layers, norm_activation
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ for activation in (nn.GELU(), nn.ReLU()):
     compare((2, 3, 40, 130), torch.float16, activation, 1e-3)
     compare((2, 3, 40, 130), torch.bfloat16, activation, 8e-3)
     compare((1, 2, 40, 130), torch.float32, activation, 1e-3, mean=1000.0)  # squares of the values would drown it
-assert fused.agrees(torch.device("cpu"))
+assert fused.kernel_matches_layers(torch.device("cpu"))
 
 from my_submission.src.config import load_config
 from my_submission.src.model import TFCTDFNet
@@ -75,15 +75,15 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Tensor]]:
     layers.used, layers.off = 0, 0.0
     monkeypatch.setattr(fused, "_has_kernels", lambda device: True)
     monkeypatch.setattr(fused, "_fused", layers)
-    agrees.cache_clear()
+    kernel_matches_layers.cache_clear()
     yield layers
-    agrees.cache_clear()
+    kernel_matches_layers.cache_clear()
 
 
 def test_it_is_used_where_it_can_be(kernel: Callable[..., Tensor]) -> None:
     x, norm = torch.randn(2, 3, 4, 5), nn.InstanceNorm2d(3, affine=True)
     with torch.inference_mode():
-        assert agrees(CPU)
+        assert kernel_matches_layers(CPU)
         kernel.used = 0
         for activation in (nn.GELU(), nn.ReLU()):
             assert torch.equal(norm_activation(norm, activation, x), activation(norm(x)))
@@ -106,9 +106,9 @@ def test_one_that_does_not_agree_is_left_alone_with_a_word(kernel: Callable[...,
             estimate = norm_activation(norm, nn.GELU(), x)
         assert torch.equal(estimate, nn.GELU()(norm(x)))
         kernel.off = float("nan")
-        agrees.cache_clear()
+        kernel_matches_layers.cache_clear()
         with pytest.warns(UserWarning, match="off by nan"):
-            assert not agrees(CPU)
+            assert not kernel_matches_layers(CPU)
 
 
 @pytest.mark.parametrize("triton", [None, object()])
@@ -123,4 +123,4 @@ def test_it_wants_cuda_and_triton(monkeypatch: pytest.MonkeyPatch, triton: objec
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_it_agrees_on_this_gpu() -> None:
-    assert agrees(torch.device("cuda"))
+    assert kernel_matches_layers(torch.device("cuda"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from my_submission.src.audio.files import AudioArray
 from my_submission.src.runtime import transfer
-from my_submission.src.runtime.transfer import downloaded, uploaded
+from my_submission.src.runtime.transfer import to_device, to_host
 from my_submission.src.separator import Separator
 from tests.helpers.paths import GOLDEN
 
@@ -37,8 +37,8 @@ def pieces(said: list[str]) -> Iterator[Tensor]:
 
 def test_where_memory_is_shared_nothing_is_copied_or_delayed() -> None:
     block, said = torch.arange(6.0).reshape(2, 3), []
-    assert next(uploaded([block], CPU)) is block
-    for array in downloaded(pieces(said), CPU):
+    assert next(to_device([block], CPU)) is block
+    for array in to_host(pieces(said), CPU):
         said.append(f"came {array[0, 0]:.0f}")
     assert said == ["computed 0", "came 0", "computed 1", "came 1", "computed 2", "came 2"]
 
@@ -46,18 +46,18 @@ def test_where_memory_is_shared_nothing_is_copied_or_delayed() -> None:
 @pytest.mark.usefixtures("streams")
 def test_a_piece_comes_once_the_next_has_been_computed() -> None:
     said: list[str] = []
-    for array in downloaded(pieces(said), CPU):
+    for array in to_host(pieces(said), CPU):
         said.append(f"came {array[0, 0]:.0f}")
         assert array.shape == (2, array[0, 0] + 1)
     assert said == ["computed 0", "computed 1", "came 0", "computed 2", "came 1", "came 2"]
-    assert list(downloaded([], CPU)) == []
+    assert list(to_host([], CPU)) == []
 
 
 @pytest.mark.usefixtures("streams")
 def test_blocks_go_up_in_order_as_they_are() -> None:
     mono = torch.arange(5.0)[None].expand(2, -1)  # channels that share their memory
     blocks = [mono, torch.zeros(2, 0), torch.ones(2, 3)]
-    for block, there in zip(blocks, uploaded(blocks, CPU), strict=True):
+    for block, there in zip(blocks, to_device(blocks, CPU), strict=True):
         assert torch.equal(block, there)
         assert there.data_ptr() != block.data_ptr() or there.numel() == 0
 
@@ -68,7 +68,7 @@ def test_an_error_of_the_source_comes_through() -> None:
         yield torch.zeros(2, 1)
         raise OSError("the disk is gone")
 
-    for copies in (uploaded, downloaded):
+    for copies in (to_device, to_host):
         with pytest.raises(OSError, match="the disk is gone"):
             list(copies(failing(), CPU))
 
@@ -86,6 +86,6 @@ def test_stems_do_not_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_gpu_nothing_is_overwritten_on_its_way() -> None:
     device = torch.device("cuda")
     blocks = [torch.randn(2, 1 << 20) for _ in range(20)]
-    computed = (block * 2 for block in uploaded(blocks, device))
-    for block, array in zip(blocks, downloaded(computed, device), strict=True):
+    computed = (block * 2 for block in to_device(blocks, device))
+    for block, array in zip(blocks, to_host(computed, device), strict=True):
         np.testing.assert_array_equal(array, 2 * block.numpy())

@@ -1,6 +1,6 @@
 """Audio in and out: beside stem_writer.py, the only place that reads or writes audio files.
 
-A `Source` is read in blocks [C, n] of float32, so that a song of any length fits.
+A `AudioStream` is read in blocks [C, n] of float32, so that a song of any length fits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
 Block = NDArray[np.float32]
@@ -30,13 +30,13 @@ class AudioError(UserError):
     """An audio file, or an array of audio, that cannot be used."""
 
 
-class Source(Protocol):
+class AudioStream(Protocol):
     """Audio of a known length that can be read in blocks [C, n], once or again."""
 
     name: str
     sample_rate: int  # Hz
     channels: int
-    frames: int  # samples per channel
+    num_samples: int  # samples per channel
 
     def blocks(self) -> Iterator[Block]:
         """The audio from its beginning, [C, n] at a time."""
@@ -54,28 +54,28 @@ class AudioFile:
         self.path = Path(path)
         self.name = str(path)
         with self._open() as file:
-            self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+            self.sample_rate, self.channels, self.num_samples = file.samplerate, file.channels, file.frames
             self.subtype = file.subtype  # of its samples, as libsndfile calls it: PCM_16
             _refuse_truncated(file, self.path)
-        if self.frames == 0:
+        if self.num_samples == 0:
             raise AudioError(f"{self.name}: holds no audio, expected at least one sample")
 
     @property
     def seconds(self) -> float:
         """Duration."""
-        return self.frames / self.sample_rate
+        return self.num_samples / self.sample_rate
 
     def blocks(self) -> Iterator[Block]:
         """The audio from its beginning, [C, n] at a time."""
         position = 0
         with self._open() as file:
-            while position < self.frames:
+            while position < self.num_samples:
                 try:
                     block = file.read(BLOCK, dtype="float32", always_2d=True)
                 except soundfile.LibsndfileError:
                     block = np.empty((0, self.channels), np.float32)
                 if len(block) == 0:
-                    found, expected = position / self.sample_rate, self.frames / self.sample_rate
+                    found, expected = position / self.sample_rate, self.num_samples / self.sample_rate
                     raise _truncated(self.path, f"{found:.2f} s can be read of the {expected:.2f} s its header promises")
                 _refuse_not_finite(block, self.name, position / self.sample_rate)
                 position += len(block)
@@ -83,7 +83,7 @@ class AudioFile:
 
     def chunk(self, start: int, samples: int) -> Block:
         """The audio from sample `start` on, [C, n]: `samples` of it, fewer where the file ends."""
-        samples = min(samples, self.frames - start)
+        samples = min(samples, self.num_samples - start)
         with self._open() as file:
             try:
                 file.seek(start)
@@ -112,7 +112,7 @@ class AudioFile:
 
 
 class AudioArray:
-    """An array [n, C], or [n] for mono, as a Source. Raises AudioError for what is no audio."""
+    """An array [n, C], or [n] for mono, as a AudioStream. Raises AudioError for what is no audio."""
 
     def __init__(self, array: NDArray[Any], sample_rate: int, name: str = "the mixture") -> None:
         array = np.asarray(array)
@@ -125,11 +125,11 @@ class AudioArray:
             raise AudioError(f"{name}: holds no audio, expected at least one sample")
         self.array = array.reshape(len(array), -1)
         self.name, self.sample_rate = name, sample_rate
-        self.frames, self.channels = self.array.shape
+        self.num_samples, self.channels = self.array.shape
 
     def blocks(self) -> Iterator[Block]:
         """The audio from its beginning, [C, n] at a time."""
-        for position in range(0, self.frames, BLOCK):
+        for position in range(0, self.num_samples, BLOCK):
             block = self.array[position : position + BLOCK].astype(np.float32)
             _refuse_not_finite(block, self.name, position / self.sample_rate)
             yield np.ascontiguousarray(block.T)
@@ -171,7 +171,7 @@ def _has_last_ogg_page(path: Path) -> bool:
 def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
     """A whole file: (float32 [n, C], sample rate in Hz). Raises AudioError."""
     file, position = AudioFile(path), 0
-    array = np.empty((file.frames, file.channels), np.float32)
+    array = np.empty((file.num_samples, file.channels), np.float32)
     for block in file.blocks():
         array[position : position + block.shape[1]] = block.T
         position += block.shape[1]
@@ -192,16 +192,16 @@ def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str 
     path = Path(path)
     channels = 1 if array.ndim == 1 else array.shape[1]
     try:
-        with replacing(path) as partial, create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
+        with atomic_file(path) as partial, create(partial, sample_rate, channels, len(array), "wav", subtype) as file:
             file.write(array)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
 
 
-def copied(source: Source, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:
+def copied(source: AudioStream, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:
     """The blocks of a source, each of them written to `path` too as it passes by. Raises AudioError."""
     try:
-        with create(path, source.sample_rate, source.channels, source.frames, container, subtype) as file:
+        with create(path, source.sample_rate, source.channels, source.num_samples, container, subtype) as file:
             for block in source.blocks():
                 file.write(block.T)
                 yield block
@@ -220,9 +220,9 @@ def _forget_time(path: Path) -> None:
             file.write(bytes(4))
 
 
-def create(path: Path, sample_rate: int, channels: int, frames: int, container: str, subtype: str) -> soundfile.SoundFile:
-    """A file to write `frames` samples into. Raises AudioError."""
-    large = frames * channels * BYTES[subtype] > 0xFFFF0000  # past what a wav's 32-bit sizes can say
+def create(path: Path, sample_rate: int, channels: int, num_samples: int, container: str, subtype: str) -> soundfile.SoundFile:
+    """A file to write `num_samples` samples into. Raises AudioError."""
+    large = num_samples * channels * BYTES[subtype] > 0xFFFF0000  # past what a wav's 32-bit sizes can say
     form = "RF64" if large and container == "wav" else container.upper()
     try:
         return soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=form)

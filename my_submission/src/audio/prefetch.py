@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from my_submission.src.audio.files import Block, Source
+from my_submission.src.audio.files import AudioStream, Block
 from my_submission.src.audio.stem_writer import StemWriter
 
 READ_AHEAD = 16  # blocks: the first chunk of the published size
@@ -27,21 +27,21 @@ _END: Any = object()
 
 
 class ReadAhead:
-    """A source whose blocks a thread decodes in advance, the first of them as soon as this is made. A Source itself."""
+    """A source whose blocks a thread decodes in advance, the first of them as soon as this is made. A AudioStream itself."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: AudioStream) -> None:
         self.source = source
         self.name, self.sample_rate = source.name, source.sample_rate
-        self.channels, self.frames = source.channels, source.frames
-        self.begun: Iterator[Block] | None = ahead(source.blocks(), READ_AHEAD)
+        self.channels, self.num_samples = source.channels, source.num_samples
+        self.begun: Iterator[Block] | None = prefetch(source.blocks(), READ_AHEAD)
 
     def blocks(self) -> Iterator[Block]:
         """The source's blocks. An error while reading comes where the block would have."""
         begun, self.begun = self.begun, None
-        return ahead(self.source.blocks(), READ_AHEAD) if begun is None else begun
+        return prefetch(self.source.blocks(), READ_AHEAD) if begun is None else begun
 
 
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """The same items, fetched by a thread from now on, up to `depth` of them in advance. What it raises is raised here."""
     thread, iterator = ThreadPoolExecutor(1), iter(items)
     futures = deque(thread.submit(next, iterator, _END) for _ in range(depth))

@@ -20,7 +20,7 @@ class ResampleError(UserError):
 def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Iterator[Block]:
     """Blocks [C, n] at another rate, with soxr; as they are where the rates are equal.
 
-    About target_rate / source_rate as many samples come out: see `exactly`.
+    About target_rate / source_rate as many samples come out: see `fix_length`.
 
     Raises ResampleError where soxr is needed and not installed.
     """
@@ -43,12 +43,12 @@ def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Ite
         block = following
 
 
-def exactly(frames: int, blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks [..., n] cut, or filled up with zeros, to `frames` samples in all."""
+def fix_length(num_samples: int, blocks: Iterable[Block]) -> Iterator[Block]:
+    """Blocks [..., n] cut, or filled up with zeros, to `num_samples` samples in all."""
     block = None
     for block in blocks:
-        if frames > 0 and block.shape[-1] > 0:
-            yield block[..., :frames]
-        frames -= min(frames, block.shape[-1])
-    if frames > 0 and block is not None:
-        yield np.zeros((*block.shape[:-1], frames), np.float32)
+        if num_samples > 0 and block.shape[-1] > 0:
+            yield block[..., :num_samples]
+        num_samples -= min(num_samples, block.shape[-1])
+    if num_samples > 0 and block is not None:
+        yield np.zeros((*block.shape[:-1], num_samples), np.float32)

@@ -1,7 +1,7 @@
 """All stems of a song into a folder, or none.
 
-with StemWriter("out/song", ["vocals", "other"], 44100, 2, frames) as writer:
-    writer.write(block)            # [S, C, n], until `frames` samples are there
+with StemWriter("out/song", ["vocals", "other"], 44100, 2, num_samples) as writer:
+    writer.write(block)            # [S, C, n], until `num_samples` samples are there
 writer.gain                        # below 1 where integer samples would have clipped
 """
 
@@ -34,12 +34,12 @@ class StemWriter:
         names: Sequence[str],
         sample_rate: int,
         channels: int,
-        frames: int,
+        num_samples: int,
         container: str = "wav",
         subtype: str = "PCM_16",
     ) -> None:
         self.folder = Path(folder)
-        self.names, self.sample_rate, self.channels, self.frames = list(names), sample_rate, channels, frames
+        self.names, self.sample_rate, self.channels, self.num_samples = list(names), sample_rate, channels, num_samples
         self.container, self.subtype = container, subtype
         self.peak, self.gain = 0.0, 1.0
         self.written = 0  # samples per channel
@@ -97,7 +97,7 @@ class StemWriter:
         """Put together what was written of a stem, with its gain."""
         path, rest, scaled = (self.partial / f"{name}.{suffix}" for suffix in (self.container, "rest.wav", "scaled"))
         parts = [path, rest] if self.written else [rest]
-        with create(scaled, self.sample_rate, self.channels, self.frames, self.container, self.subtype) as file:
+        with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
             for part in parts:
                 for block in soundfile.blocks(part, BLOCK, dtype="float32", always_2d=True):
                     file.write(_rounded(block * np.float32(self.gain), self.subtype))
@@ -108,7 +108,7 @@ class StemWriter:
         container = suffix.rpartition(".")[2]
         self.files = []
         for path in self._paths(suffix):
-            self.files.append(create(path, self.sample_rate, self.channels, self.frames, container, subtype))
+            self.files.append(create(path, self.sample_rate, self.channels, self.num_samples, container, subtype))
 
     def _close(self) -> None:
         for file in self.files:

@@ -29,10 +29,10 @@ import numpy as np
 from tqdm import tqdm
 
 from my_submission.src import report
-from my_submission.src.audio.files import AudioFile, readable_seconds
+from my_submission.src.audio.files import AudioFile
 from my_submission.src.audit import COLUMNS, AuditError, page
 from my_submission.src.audit import from_training as masked
-from my_submission.src.audit.scoring import Measured, Scored, Usual, count_below, score
+from my_submission.src.audit.scoring import Baseline, Measured, Scored, count_below, score
 from my_submission.src.audit.stems import Stem, find_stems, find_tracks
 from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli, stem_table
@@ -71,6 +71,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 
     from my_submission.src.separator import open_model
 
+    cli.announce_compiling(options)
     separator = open_model(options.model, **cli.ensemble_options(options))
     if len(separator.sources) < 2:
         raise AuditError(f"{options.model}: separates {separator.sources[0]} alone, expected a model of several instruments")
@@ -154,7 +155,6 @@ def measure_all(
     there = sum(key in known for key in keys.values())
     if there:
         print(f"going on where the last audit stopped: {there} of {len(stems)} stems are done", flush=True)
-    separator.expect(readable_seconds(stem.path for stem, key in keys.items() if key not in known))
     measured = []
     with tqdm(total=len(stems), initial=there, desc="stems", unit="stem", disable=None) as bar:
         for stem, key in keys.items():
@@ -236,11 +236,11 @@ def _line(row: Mapping[str, Any]) -> str:
     return line + (f", seems to contain {row['contains']}" if row["contains"] else "")
 
 
-def _usual_lines(usual: Mapping[str, Usual], scored: Sequence[Scored]) -> list[str]:
+def _usual_lines(usual: Mapping[str, Baseline], scored: Sequence[Scored]) -> list[str]:
     """What the scores are measured from, by instrument."""
     lines = []
     for name, found in usual.items():
         known = f"own share usually {found.centre:.1f} dB, spread {found.spread:.1f} dB"
-        how = known if found.is_known else "too few stems to say what is usual, scored by themselves"
+        how = known if found.is_reliable else "too few stems to say what is usual, scored by themselves"
         lines.append(f"{name}: {how}; {count_below(scored, name)} of {found.stems} stems are below {DEFAULT_THRESHOLD:g}")
     return lines

@@ -23,7 +23,7 @@ from my_submission.src.audio.files import AudioFile
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.audit import COLUMNS
 from my_submission.src.audit import page_markup as markup
-from my_submission.src.audit.scoring import Scored, Usual, count_below
+from my_submission.src.audit.scoring import Baseline, Scored, count_below
 from my_submission.src.common import cli
 from my_submission.src.common.errors import UserError
 from my_submission.src.report.lanes import Lane, slug, write_lanes
@@ -38,7 +38,7 @@ class Audited:
 
     data: Sequence[Path]
     scored: Sequence[Scored]  # the worst first
-    usual: Mapping[str, Usual]  # by instrument
+    usual: Mapping[str, Baseline]  # by instrument
     table: Path
     rows: Sequence[Mapping[str, str]]  # of the table
     facts: Mapping[str, object]
@@ -81,7 +81,7 @@ def _write_lanes(scored: Scored, separator: Separator, files: Path, below: str, 
     stem, file = scored.stem, AudioFile(scored.stem.path)
     names = [stem.instrument, scored.contains or scored.loudest]
     places = [separator.sources.index(name) for name in names]
-    separated, form = files / "separated", (file.sample_rate, file.channels, file.frames, "wav", "FLOAT")
+    separated, form = files / "separated", (file.sample_rate, file.channels, file.num_samples, "wav", "FLOAT")
     try:
         with cli.seconds_bar(separator, file.seconds, stem.name, position=1), StemWriter(separated, names, *form) as writer:
             for block in separator.separate(file, share_residual=False):
@@ -117,7 +117,7 @@ def _groups(audited: Audited) -> list[markup.Group]:
     """The instruments, and what is usual for each."""
     groups = []
     for name, usual in audited.usual.items():
-        known = (usual.centre, usual.spread) if usual.is_known else (None, None)
+        known = (usual.centre, usual.spread) if usual.is_reliable else (None, None)
         groups.append(markup.Group(name, usual.stems, count_below(audited.scored, name), *known))
     return groups
 

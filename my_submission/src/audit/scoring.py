@@ -54,7 +54,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Usual:
+class Baseline:
     """What is usual for the stems of an instrument."""
 
     stems: int  # that are not silent
@@ -62,7 +62,7 @@ class Usual:
     spread: float  # dB
 
     @property
-    def is_known(self) -> bool:
+    def is_reliable(self) -> bool:
         """Whether there are stems enough to say."""
         return self.stems >= FEW
 
@@ -109,16 +109,16 @@ def _decibels(energy: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[n
     return np.clip(10 * np.log10((energy + TINY) / (of + TINY)), -LIMIT, LIMIT)
 
 
-def usual(found: Sequence[float]) -> Usual:
+def usual(found: Sequence[float]) -> Baseline:
     """What is usual, from the own shares (or self-SDRs) of an instrument's stems; of few stems, what can be said of any."""
     if len(found) < FEW:
-        return Usual(len(found), centre=3.0 * CUT, spread=3.0)
+        return Baseline(len(found), centre=3.0 * CUT, spread=3.0)
     values = np.array(found)
     group = _upper_group(values)
     if group is not None:
-        return Usual(len(found), *group)
+        return Baseline(len(found), *group)
     centre = float(np.median(values))
-    return Usual(len(found), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
+    return Baseline(len(found), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
 
 
 def _upper_group(values: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -148,7 +148,7 @@ def _normal(values: NDArray[np.float64], centre: Any, spread: Any) -> NDArray[np
     return np.exp(-(((values - centre) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi)) + 1e-100
 
 
-def score(stems: Sequence[Measured], sources: Sequence[str]) -> tuple[list[Scored], dict[str, Usual]]:
+def score(stems: Sequence[Measured], sources: Sequence[str]) -> tuple[list[Scored], dict[str, Baseline]]:
     """Every stem's score, the worst first and those without one last, and what is usual by instrument."""
     shares = [own_share(stem, sources.index(stem.stem.instrument)) for stem in stems]
     by_instrument: dict[str, list[int]] = {name: [] for name in sources}
@@ -182,8 +182,8 @@ def _score(
     stem: Measured,
     shares: tuple[NDArray[np.float64], NDArray[np.bool_], float | None],
     sources: Sequence[str],
-    usuals: Mapping[str, Usual],
-    usual_sdrs: Mapping[str, Usual],
+    usuals: Mapping[str, Baseline],
+    usual_sdrs: Mapping[str, Baseline],
     levels: Mapping[str, NDArray[np.float64]],
 ) -> Scored:
     by_window, counts, share = shares
@@ -195,7 +195,7 @@ def _score(
     scores = [usuals[name].score(value) if heard else None for value, heard in zip(by_window, counts, strict=True)]
     first, last = _worst_stretch(scores)
     score = usuals[name].score(share)
-    if usuals[name].is_known:  # what another instrument hides in the outputs may show in what the own one lacks
+    if usuals[name].is_reliable:  # what another instrument hides in the outputs may show in what the own one lacks
         score = (score + usual_sdrs[name].score(self_sdr(stem))) / 2
     inside = stem.energies[first : last + 1][counts[first : last + 1]]
     foreign, loudest = _foreign(inside, name, sources, levels)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from my_submission.src.audio.files import Block, Source
+from my_submission.src.audio.files import AudioStream, Block
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STEM, DISTORTION, OUTPUTS = 0, 1, slice(2, None)  # columns
 
 
-def measure(separator: Separator, stem: Source, own: int, seconds: float) -> NDArray[np.float64]:
+def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -> NDArray[np.float64]:
     """Separate a stem as if it were a mixture and add up squares in windows of so many seconds, the last being shorter.
 
     `own` is the index of the stem's instrument among the separator's sources. What the outputs lack of the stem is left
@@ -32,7 +32,7 @@ def measure(separator: Separator, stem: Source, own: int, seconds: float) -> NDA
     Raises AudioError and SeparationError.
     """
     length = max(1, round(seconds * stem.sample_rate))
-    energies = np.zeros((-(-stem.frames // length), 2 + len(separator.sources)))
+    energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.sources)))
     position = 0
     for truth, outputs in _in_step(stem.blocks(), separator.separate(stem, share_residual=False), length):
         row = energies[position // length]

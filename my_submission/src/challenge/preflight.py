@@ -22,7 +22,7 @@ from my_submission.src.challenge.package_lists import judge_apt, judge_requireme
 from my_submission.src.challenge.trial_run import JUDGEMENTS, run_wrapper
 from my_submission.src.challenge.verdict import FAIL, PASS, UNKNOWN, Verdict
 from my_submission.src.common import cli
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -261,7 +261,7 @@ def _read_settings(root: Path) -> dict[str, Any] | str:
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        with replacing(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PreflightError(f"{path}: cannot be written ({error.strerror})") from error

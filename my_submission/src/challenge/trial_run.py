@@ -69,7 +69,7 @@ def run_wrapper(root: Path) -> Report:
         found = Report(**json.loads(report.read_text()))
         for path in sorted((folder / "predictions" / SONG).glob("*")):
             file = audio.AudioFile(path)
-            found.files[path.stem] = [file.frames, file.channels, file.sample_rate]
+            found.files[path.stem] = [file.num_samples, file.channels, file.sample_rate]
         return found
 
 
@@ -208,9 +208,9 @@ def _separate(folder: Path, report: Report) -> None:
     def watched(model: Any, mixture: NDArray[Any], sample_rate: int) -> tuple[dict[str, Any], dict[str, int]]:
         done = 0
 
-        def on_progress(frames: int) -> None:
+        def on_progress(samples: int) -> None:
             nonlocal done
-            done += frames
+            done += samples
             (folder / "progress").write_text(f"{done / sample_rate:.0f}")
 
         if hasattr(model, "on_progress"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Where to write what is to become `path`; an error inside leaves what was there before, and nothing half-written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path`, where nothing is yet; after an error inside, nothing is there still."""
     partial = path.with_name(f".{path.name}.partial")
     try:

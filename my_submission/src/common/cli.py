@@ -62,8 +62,8 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         default="no",
-        choices=("auto", "yes", "no"),
-        help="the network first, a minute or two, to be quicker from then on; auto does where it pays (default: no)",
+        choices=("yes", "no"),
+        help="compile the network before the first song (1 to 2 minutes), then run faster (default: no)",
     )
 
 
@@ -72,9 +72,15 @@ def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
     options = {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
     if arguments.fast:
         options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
-    if arguments.compile != "no":  # a class of the user's own need not know of it
-        options["compile"] = arguments.compile
+    if arguments.compile == "yes":  # a user's own model class need not accept the option
+        options["compile"] = True
     return options
+
+
+def announce_compiling(arguments: argparse.Namespace) -> None:
+    """Print that compiling comes first, if `--compile yes` asks for it."""
+    if arguments.compile == "yes":
+        print("compiling the network first, which takes 1 to 2 minutes", flush=True)
 
 
 @contextlib.contextmanager
@@ -82,7 +88,7 @@ def seconds_bar(model: Any, seconds: float, label: str, position: int = 0) -> It
     """A bar over the seconds of a song, on a terminal, fed by the model's on_progress; a user's own class need not do so."""
     form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
     with tqdm(total=seconds, desc=label, position=position, leave=False, disable=None, bar_format=form) as bar:
-        model.on_progress = lambda frames: bar.update(frames / model.sample_rate)
+        model.on_progress = lambda samples: bar.update(samples / model.sample_rate)
         yield
 
 
@@ -100,6 +106,6 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         return 130
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Warnings as a person wants them: the sentence, not the line of code it came from."""
-    print(f"{getattr(category, 'label', 'warning')}: {message}", file=sys.stderr)
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning's sentence without the line of code that caused it."""
+    print(f"warning: {message}", file=sys.stderr)

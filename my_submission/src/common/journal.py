@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
 HEADER = "settings of this run"
@@ -75,7 +75,7 @@ class Journal:
         return lines, end
 
     def _begin(self, settings: dict[str, Any]) -> None:
-        with replacing(self.path) as partial:
+        with atomic_file(self.path) as partial:
             partial.write_text(json.dumps({HEADER: settings}) + "\n", encoding="utf-8")
 
     def append(self, entry: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def build(cls: type, tree: object, prefix: str = "") -> Any:
+def dataclass_from_dict(cls: type, tree: object, prefix: str = "") -> Any:
     """Make the dataclass `cls` of a mapping, section by section; `prefix` is where we are: 'audio.'."""
     section = prefix.rstrip(".") or "the file"
     require(isinstance(tree, dict), f"{section} is {_shown(tree)}, expected a section of keys")
@@ -45,7 +45,7 @@ def _convert(value: object, hint: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(value, arguments[0], name)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, f"{name}.")
+        return dataclass_from_dict(hint, value, f"{name}.")
     if origin is tuple:
         require(isinstance(value, list), f"{name} is {_shown(value)}, expected a list")
         if arguments[-1] is not Ellipsis:
@@ -67,8 +67,8 @@ def _shown(value: object) -> str:
     return "empty" if value is None else repr(value)
 
 
-def plain(tree: Any) -> Any:
+def to_plain(tree: Any) -> Any:
     """Plain lists, numbers and strings, ready for YAML or JSON."""
     if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
-    return [plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+        return {key: to_plain(value) for key, value in tree.items()}
+    return [to_plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree

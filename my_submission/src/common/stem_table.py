@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
 KEYS = ("track", "instrument")
@@ -79,7 +79,7 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object
     Raises TableError where the file cannot be written.
     """
     try:
-        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows([_text(row[name]) for name in columns] for row in rows)

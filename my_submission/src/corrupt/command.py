@@ -37,7 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 from my_submission.src.common import cli, stem_table
-from my_submission.src.common.atomic import new_folder
+from my_submission.src.common.atomic import atomic_folder
 from my_submission.src.common.journal import HEADER, Journal
 from my_submission.src.corrupt import CorruptError
 from my_submission.src.corrupt.faults import COLUMNS, LEVEL, Fault, Faults, Settings, draw_faults, with_stretches
@@ -112,7 +112,7 @@ def _write_track(folder: Path, track: Track, faults: Faults, journal: Journal) -
     """Write a track, whole or not at all, and its rows into the journal; return them."""
     rows = []
     try:
-        with new_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             for path in track.mixtures:
                 shutil.copyfile(path, partial / path.name)
             for name, stem in track.stems.items():

@@ -155,7 +155,7 @@ def _draw_stretch(stem: AudioFile, rng: np.random.Generator) -> dict[str, float]
     """A third to two thirds of a track with enough of a part within it and enough outside; empty where there is none."""
     energy, position = np.zeros(CELLS), 0
     for block in stem.blocks():
-        cells = (position + np.arange(block.shape[1])) * CELLS // stem.frames
+        cells = (position + np.arange(block.shape[1])) * CELLS // stem.num_samples
         energy += np.bincount(cells, np.square(block, dtype=np.float64).sum(axis=0), CELLS)
         position += block.shape[1]
     until = np.concatenate([[0], np.cumsum(energy)]) / energy.sum()  # [CELLS + 1]: the share of it before a cell begins

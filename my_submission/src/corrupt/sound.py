@@ -25,7 +25,7 @@ class FaultyStem:
         self.fault, self.clean = fault, track.stems[name]
         self.others = [track.stems[other] for other in fault.others]
         self.name, self.subtype, self.step = self.clean.name, _subtype(self.clean), _step(self.clean)
-        self.sample_rate, self.channels, self.frames = self.clean.sample_rate, self.clean.channels, self.clean.frames
+        self.sample_rate, self.channels, self.num_samples = self.clean.sample_rate, self.clean.channels, self.clean.num_samples
         self.gain = 1.0
         self.peak = 0.0  # of what was read last
 

@@ -72,7 +72,7 @@ def _open_track(folder: Path) -> Track:
 
 
 def _refuse_misfits(folder: Path, stems: dict[str, AudioFile]) -> None:
-    for attribute, what in (("frames", "samples"), ("sample_rate", "Hz"), ("channels", "channels")):
+    for attribute, what in (("num_samples", "samples"), ("sample_rate", "Hz"), ("channels", "channels")):
         values = {stem.path.name: getattr(stem, attribute) for stem in stems.values()}
         if len(set(values.values())) > 1:
             found = ", ".join(f"{name} {value}" for name, value in values.items())

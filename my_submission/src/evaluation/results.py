@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from my_submission.src.audio.files import AudioFile
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.evaluation.metrics import MetricError, global_sdr_of_blocks, refuse_other_shape
 
@@ -55,7 +55,7 @@ def score_files(reference: Path, estimate: Path) -> float:
     try:
         if truth.sample_rate != found.sample_rate:
             raise MetricError(f"the estimate has {found.sample_rate} Hz, expected the reference's {truth.sample_rate} Hz")
-        refuse_other_shape((truth.frames, truth.channels), (found.frames, found.channels))
+        refuse_other_shape((truth.num_samples, truth.channels), (found.num_samples, found.channels))
         return global_sdr_of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
     except MetricError as error:
         raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
@@ -113,7 +113,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     """Write a line per track and instrument, atomically; `sdr` is empty where a track was not scored."""
     columns = ("track", "instrument", "sdr", "track_seconds", "separation_seconds", "real_time_factor")
     try:
-        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             for result in results:

@@ -2,7 +2,7 @@
 
 device = pick_device("auto")
 precision = pick_precision("auto", device)      # fp16, bf16, tf32 or fp32
-with computing_in(precision, device):
+with autocast_to(precision, device):
     estimates = network(mixture)
 """
 
@@ -53,14 +53,14 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside, networks compute in that precision; what is computed from their results on the way back needs `products_in`."""
-    with products_in(precision), torch.autocast(device.type, PRECISIONS[precision], enabled=precision in HALF):
+def autocast_to(precision: str, device: torch.device) -> Iterator[None]:
+    """Inside, networks compute in that precision; what is computed from their results on the way back needs `tf32_matmul`."""
+    with tf32_matmul(precision), torch.autocast(device.type, PRECISIONS[precision], enabled=precision in HALF):
         yield
 
 
 @contextlib.contextmanager
-def products_in(precision: str) -> Iterator[None]:
+def tf32_matmul(precision: str) -> Iterator[None]:
     """Inside, CUDA rounds the factors of float32 products to TF32's 10 bits where `precision` is tf32, and nowhere else.
 
     PyTorch by itself lets convolutions do so and matrix products not: fp32 would not be float32.

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5  # of the largest value, in float32
 
 def norm_activation(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
     """activation(norm(x)), [B, c, L, f] -> the same."""
-    if _can_be_fused(norm, activation, x) and agrees(x.device):
+    if _can_be_fused(norm, activation, x) and kernel_matches_layers(x.device):
         return _fused(norm, activation, x)
     return activation(norm(x))
 
@@ -49,7 +49,7 @@ def _fused(norm: nn.InstanceNorm2d, activation: nn.Module, x: Tensor) -> Tensor:
 
 
 @functools.cache
-def agrees(device: torch.device) -> bool:
+def kernel_matches_layers(device: torch.device) -> bool:
     """Whether the kernel gives on the device what the layers give. A warning where it does not."""
     generator = torch.Generator().manual_seed(0)
     x = (3 + torch.randn(2, 3, 40, 130, generator=generator)).to(device)  # more than a block, and not a whole number of them

@@ -1,8 +1,8 @@
 """Copies to a device and back, beside its computations instead of between them.
 
-for block in uploaded(blocks, device):          # tensors on the device
+for block in to_device(blocks, device):          # tensors on the device
     ...
-for piece in downloaded(pieces, device):        # arrays, each while the device works on the next
+for piece in to_host(pieces, device):        # arrays, each while the device works on the next
     ...
 
 Where host and device share their memory, a copy is made where one is needed, at once.
@@ -19,7 +19,7 @@ from torch import Tensor
 from my_submission.src.audio.files import Block
 
 
-def uploaded(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+def to_device(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     """The same tensors on the device; each copy waits for nothing that the device computes."""
     if not _copies_beside(device):
         yield from (block.to(device) for block in blocks)
@@ -36,7 +36,7 @@ def uploaded(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]
         yield there
 
 
-def downloaded(pieces: Iterable[Tensor], device: torch.device) -> Iterator[Block]:
+def to_host(pieces: Iterable[Tensor], device: torch.device) -> Iterator[Block]:
     """The same tensors as arrays, one behind: a piece is waited for when the next one's computation has begun."""
     if not _copies_beside(device):
         yield from (piece.cpu().numpy() for piece in pieces)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from my_submission.src import audio
 from my_submission.src.common import cli
-from my_submission.src.common.atomic import new_folder
+from my_submission.src.common.atomic import atomic_folder
 from my_submission.src.common.errors import UserError
 from my_submission.src.synth.mix import record, to_16_bits
 from my_submission.src.synth.score import INSTRUMENTS
@@ -60,7 +60,7 @@ def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
     stems = make_song(seed, seconds)
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
     try:
-        with new_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             for name, sound in {"mixture": mixture, **stems}.items():
                 audio.write(partial / f"{name}.wav", sound, RATE)
     except OSError as error:
@@ -72,9 +72,9 @@ def _refuse_other_song(folder: Path, seconds: float) -> None:
     """Refuse to pass over a folder that does not hold five files of the right length."""
     for name in ("mixture", *INSTRUMENTS):
         path = folder / f"{name}.wav"
-        frames = audio.AudioFile(path).frames if path.is_file() else 0
-        if frames != samples(seconds):
-            found = f"lasts {frames / RATE:g} s" if frames else "is missing"
+        num_samples = audio.AudioFile(path).num_samples if path.is_file() else 0
+        if num_samples != samples(seconds):
+            found = f"lasts {num_samples / RATE:g} s" if num_samples else "is missing"
             raise SynthError(
                 f"{path}: {found}, expected {seconds:g} s in a song that is there already; delete {folder}, or name another OUT"
             )

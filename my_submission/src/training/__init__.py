@@ -1,2 +1,7 @@
-"""Behind `train.py`: the step (trainer), the loop (run), its states (resume) and log (progress), signals (interruption),
-several processes (launch, distributed), validation; which stems are drawn from (kept), what was left out of them (masked)."""
+"""Training one seed's network: the step (trainer), the loop around it, saved states (resume), validation, several processes."""
+
+from my_submission.src.common.errors import UserError
+
+
+class TrainingError(UserError):
+    """A training that cannot be started, or cannot go on."""

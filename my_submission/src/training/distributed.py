@@ -1,7 +1,7 @@
 """The processes of one training run, on torch.distributed: who we are, and what we agree on.
 
     with join(use_cuda=True) as world:              # a world of one where nobody started more
-        with world.agreement():                     # what is wrong on one rank ends all, with one message
+        with world.fail_together():                     # what is wrong on one rank ends all, with one message
             ...
         world.mean(values)
 
@@ -41,7 +41,7 @@ class World:
     control: Any = None  # the gloo group
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
@@ -67,12 +67,14 @@ class World:
         size = self.gather(None if payload is None else len(payload))[0]
         if size is None or self.size == 1:
             return payload
-        tensor = torch.frombuffer(bytearray(payload), dtype=torch.uint8) if self.leads else torch.empty(size, dtype=torch.uint8)
+        tensor = (
+            torch.frombuffer(bytearray(payload), dtype=torch.uint8) if self.is_main else torch.empty(size, dtype=torch.uint8)
+        )
         dist.broadcast(tensor, 0, group=self.control)
         return tensor.numpy().tobytes()
 
     @contextlib.contextmanager
-    def agreement(self) -> Iterator[None]:
+    def fail_together(self) -> Iterator[None]:
         """A UserError inside, on any rank, ends every rank: rank 0 says it, the others leave with the same status."""
         error: UserError | None = None
         try:
@@ -84,7 +86,7 @@ class World:
             return
         if self.size > 1:
             dist.destroy_process_group()
-        if not self.leads:
+        if not self.is_main:
             raise SystemExit(2)
         if error is not None:
             raise error

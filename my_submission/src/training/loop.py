@@ -1,7 +1,7 @@
 """The loop around the training step: data in, and every so often a save, a log line, a validation.
 
 run = Run(trainer, folder, seed=0, tracks=tracks, save_every=1000)
-run.go_on()             # to the end, or until SIGINT or SIGTERM; gives the exit status
+run.train()             # to the end, or until SIGINT or SIGTERM; gives the exit status
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Run:
         self.tally.load_state_dict(state["masked"])
         self.validated, self.best = state["validated"], state["best"]
 
-    def go_on(self) -> int:
+    def train(self) -> int:
         """Train to the last step and write the checkpoint: 0. Where a signal asks for it, save and leave: 128 + its number."""
         trainer, training = self.trainer, self.config.training
         steps = range(trainer.steps, self.num_steps)
@@ -82,7 +82,7 @@ class Run:
             workers=self.workers,
             pin=trainer.device.type == "cuda",
         )
-        with Interruption(quiet=not self.world.leads) as interruption, self._progress() as progress, contextlib.closing(data):
+        with Interruption(quiet=not self.world.is_main) as interruption, self._progress() as progress, contextlib.closing(data):
             self._validate_if_due(interruption, progress)  # where the run was interrupted in the middle of it
             stop = self.world.any(interruption.requested)
             while trainer.steps < self.num_steps and not stop:
@@ -94,7 +94,7 @@ class Run:
                 self._validate_if_due(interruption, progress)
                 stop = self.world.any(interruption.requested)
                 self._save_if_due(now=stop or trainer.steps == self.num_steps)
-            if self.world.leads:
+            if self.world.is_main:
                 self._leave()
             self.world.any(False)  # nobody leaves before rank 0 has written
         if trainer.steps == self.num_steps:
@@ -117,7 +117,7 @@ class Run:
             print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
 
     def _progress(self) -> contextlib.AbstractContextManager[Progress | None]:
-        if not self.world.leads:
+        if not self.world.is_main:
             return contextlib.nullcontext()
         return Progress(self.folder, seed=self.seed, config=self.config, first_step=self.trainer.steps, every=self.log_every)
 
@@ -126,7 +126,7 @@ class Run:
         # weights that give no finite loss may be lost for good: the states before them are worth more
         if self.save_due and (now or self.trainer.failures == 0):
             self.save_due = False
-            if self.world.leads:
+            if self.world.is_main:
                 save_state(self.folder, self.seed, self._state())
                 self.tally.write(table_path(self.folder, self.seed))
 
@@ -146,7 +146,7 @@ class Run:
     def data(self) -> dict[str, list[str]]:
         """What tells one data set from another, wherever it lies: names and lengths in order, and the stems not drawn from."""
         dropped = [shown(track.name, name) for track in self.tracks for name in sorted(track.dropped)]
-        return {"tracks": [f"{track.name} ({track.frames} samples)" for track in self.tracks], "dropped": dropped}
+        return {"tracks": [f"{track.name} ({track.num_samples} samples)" for track in self.tracks], "dropped": dropped}
 
     def _validate_if_due(self, interruption: Interruption, progress: Progress | None) -> None:
         step = self.trainer.steps
@@ -161,7 +161,7 @@ class Run:
         is_best = self.best is None or mean > self.best
         if is_best:
             self.best = mean
-            if self.world.leads:
+            if self.world.is_main:
                 save_checkpoint(average, self.folder / f"best_seed{self.seed}.ckpt")
         if progress:
             progress.validation(step, scores, is_best)

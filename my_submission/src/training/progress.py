@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
 from my_submission.src.training.trainer import StepResult, Trainer
@@ -123,7 +123,7 @@ def _drop_lines_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    with replacing(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("".join(kept), encoding="utf-8")
 
 

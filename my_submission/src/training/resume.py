@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.stem_table import some
 from my_submission.src.config import Config
@@ -52,7 +52,7 @@ def save_state(folder: str | Path, seed: int, state: dict[str, Any]) -> Path:
     torch.save({**state, "format": FORMAT}, buffer)
     payload = buffer.getbuffer()
     try:
-        with replacing(path) as partial, partial.open("wb") as file:
+        with atomic_file(path) as partial, partial.open("wb") as file:
             file.write(payload)
             file.write(hashlib.sha256(payload).digest())
             file.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from my_submission.src.common.atomic import replacing
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config, load_config
 from my_submission.src.training import resume
@@ -47,7 +47,7 @@ def prepare(folder: Path, seed: int, config: Config, heading: str, restart: bool
             path = folder / name
             if name == "config.yaml" and path.exists():
                 continue
-            with replacing(path) as partial:
+            with atomic_file(path) as partial:
                 partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written to ({error.strerror})") from error

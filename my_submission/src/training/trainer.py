@@ -16,22 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config, TrainingConfig
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.runtime import compiling
 from my_submission.src.runtime.allocator import keep_freed_memory
-from my_submission.src.runtime.device import computing_in, products_in
+from my_submission.src.runtime.device import autocast_to, tf32_matmul
+from my_submission.src.training import TrainingError
 from my_submission.src.training.distributed import World
 from my_submission.src.training.optimizer import make_optimizer
 
 PATIENCE = 10  # steps in a row without a finite loss, after which a run is given up
-
-
-class TrainingError(UserError):
-    """A training that cannot be started, or cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +85,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if compile:
             self.network.separate_spec = compiling.compiled(self.network.separate_spec)
-        self.forward: nn.Module = self.network
+        self.ddp_network: nn.Module = self.network
         if self.world.size > 1:
-            self.forward = DistributedDataParallel(
+            self.ddp_network = DistributedDataParallel(
                 self.network,
                 device_ids=None if device.type == "cpu" else [device],
                 gradient_as_bucket_view=True,  # saves a copy of all gradients
@@ -110,8 +106,8 @@ class Trainer:
         sources = sources.to(self.device, non_blocking=True)
         mixture = sources.sum(dim=1)  # [b, C, T]
         target = sources if self.target is None else sources[:, self.target]
-        with computing_in(self.precision, self.device):
-            estimate = self.forward(mixture)  # the shape of target
+        with autocast_to(self.precision, self.device):
+            estimate = self.ddp_network(mixture)  # the shape of target
         loss, kept = masked_loss_and_kept(estimate, target, training.q, training.coarse_loss_clip)  # a scalar, [b, S]
         shares = kept.sum(dim=0) * (self.world.size / training.batch_size)  # [S]; the mean over the ranks is the batch's
         means = self.world.mean(torch.cat([loss.detach()[None], shares]))
@@ -120,7 +116,7 @@ class Trainer:
 
         norm, finite = math.nan, math.isfinite(value)  # the same on every rank: a NaN anywhere is a NaN everywhere
         if finite:
-            with products_in(self.precision):
+            with tf32_matmul(self.precision):
                 self.scaler.scale(loss).backward()
             # The original clipped gradients that were still scaled: to some 65536th of what the config said.
             self.scaler.unscale_(self.optimizer)

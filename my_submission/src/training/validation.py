@@ -52,7 +52,10 @@ class Validation:
             (folder / "config.yaml").write_text(yaml.safe_dump(self.config.as_dict()), encoding="utf-8")
             save_checkpoint(state, folder / "average.ckpt")
             separator = Separator(
-                folder, device=str(self.device), precision=self.precision, overlap=min(OVERLAP, self.config.chunk)
+                folder,
+                device=str(self.device),
+                precision=self.precision,
+                overlap=min(OVERLAP, self.config.inference_chunk_size),
             )
         separator.on_progress = lambda _: _leave_if(stop())
         mine = range(self.world.rank, len(self.tracks), self.world.size)
@@ -93,7 +96,7 @@ def _mixture_file(track: Track) -> AudioFile | None:
     if path is None:
         return None
     mixture, stem = AudioFile(path), track.stems[0]
-    found, expected = ((file.frames, file.channels, file.sample_rate) for file in (mixture, stem))
+    found, expected = ((file.num_samples, file.channels, file.sample_rate) for file in (mixture, stem))
     if found != expected:
         raise DatasetError(
             f"{path}: has (samples, channels, Hz) {found}, but the stems beside it {expected}; replace it, or delete it to "
@@ -104,7 +107,7 @@ def _mixture_file(track: Track) -> AudioFile | None:
 
 def _sum_of_stems(track: Track) -> NDArray[np.float32]:
     """[n, C]."""
-    total = np.zeros((track.frames, track.stems[0].channels), np.float32)
+    total = np.zeros((track.num_samples, track.stems[0].channels), np.float32)
     for stem in track.stems:
         total += audio.read(stem.path)[0]
     return total
