@@ -105,9 +105,7 @@ class Ensemble:
     def _estimate_mean(self, mixture: Tensor, precision: str) -> Tensor:
         """[B, C, T] -> [B, S, C, T]: one STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear)."""
         stft = self.networks[0].stft
-        run = (
-            self.runner if precision == self.precision else run_eagerly
-        )  # repeated chunks are few
+        run = self.runner if precision == self.precision else run_eagerly  # repeated chunks are few
         spec = stft(mixture)  # [B, 2C, F, L]
         with autocast_to(precision, self.device):
             total = run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
