@@ -31,7 +31,8 @@ from my_submission.src.audio.tracks import track_folders
 from my_submission.src.common import cli
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
-from my_submission.src.evaluation.results import INSTRUMENTS, Result, line, print_report, score_files, shown, write_csv
+from my_submission.src.common.text import shown
+from my_submission.src.evaluation.results import INSTRUMENTS, Result, line, print_report, score_files, write_csv
 
 if TYPE_CHECKING:
     from my_submission.aicrowd_wrapper import AIcrowdWrapper

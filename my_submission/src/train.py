@@ -25,8 +25,7 @@ if not __package__:  # run as a script: put the repository's root in the place o
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from my_submission.src.common import cli
-from my_submission.src.common.stem_table import DEFAULT_THRESHOLD
-from my_submission.src.training import TrainingError, launch
+from my_submission.src.training import DEFAULT_THRESHOLD, TrainingError, launch
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from my_submission.src.common.stem_table import DEFAULT_THRESHOLD, TableError, read, write
+from my_submission.src.common.stem_table import TableError, read, write
+from my_submission.src.training import DEFAULT_THRESHOLD
 
 COLUMNS = ("track", "instrument", "score", "keep")
 

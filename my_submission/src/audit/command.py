@@ -38,7 +38,8 @@ from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
-from my_submission.src.common.stem_table import DEFAULT_THRESHOLD
+from my_submission.src.common.text import shown, some
+from my_submission.src.training import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
@@ -129,7 +130,7 @@ def _former_marks(out: Path) -> Marks:
     except stem_table.TableError as error:
         raise AuditError(f"{error}; --out {out} is not replaced, as it is no audit's: move it, or name another") from error
     marks = {(row["track"], row["instrument"]): row["keep"].strip().lower() for row in rows if row["keep"].strip()}
-    odd = [stem_table.shown(*stem) for stem, mark in marks.items() if mark not in ("yes", "no")]
+    odd = [shown(*stem) for stem, mark in marks.items() if mark not in ("yes", "no")]
     if odd:
         raise AuditError(f"{out}: keep of {odd[0]} is no mark, expected yes, no or nothing; mend it, or name another --out")
     return marks
@@ -137,11 +138,9 @@ def _former_marks(out: Path) -> Marks:
 
 def _refuse_losing(marks: Marks, stems: Sequence[tuple[str, str]], out: Path) -> None:
     """Refuse to replace a table whose marks have no place in the new one."""
-    lost = [stem_table.shown(*stem) for stem in sorted(marks.keys() - set(stems))]
+    lost = [shown(*stem) for stem in sorted(marks.keys() - set(stems))]
     if lost:
-        raise AuditError(
-            f"{out}: holds marks of stems that are not audited now ({stem_table.some(lost)}); move it, or name another --out"
-        )
+        raise AuditError(f"{out}: holds marks of stems that are not audited now ({some(lost)}); move it, or name another --out")
 
 
 def measure_all(
@@ -210,9 +209,9 @@ def _tell(rows: Sequence[Mapping[str, Any]], silent: str, usual: Sequence[str] =
         print(f"the worst {min(PRINTED, len(suspects))} of {len(suspects)} stems, and their scores:")
     for row in suspects[:PRINTED]:
         print(f"  {_line(row)}")
-    without = [stem_table.shown(row["track"], row["instrument"]) for row in rows if row["score"] is None]
+    without = [shown(row["track"], row["instrument"]) for row in rows if row["score"] is None]
     if without:
-        print(f"{silent}: {stem_table.some(without)}")
+        print(f"{silent}: {some(without)}")
     for line in usual:
         print(line)
     below = sum(row["score"] < DEFAULT_THRESHOLD for row in suspects)
@@ -230,7 +229,7 @@ def _write_table(out: Path, rows: Sequence[Mapping[str, Any]], marks: Marks) -> 
 
 def _line(row: Mapping[str, Any]) -> str:
     """One suspect."""
-    line = f"{stem_table.shown(row['track'], row['instrument'])}: {row['score']:.2f}"
+    line = f"{shown(row['track'], row['instrument'])}: {row['score']:.2f}"
     if row["from_s"] is not None and row["score"] < DEFAULT_THRESHOLD:
         line += f", worst at {row['from_s']:.0f} to {row['to_s']:.0f} s of {row['seconds']:.0f}"
     return line + (f", seems to contain {row['contains']}" if row["contains"] else "")

@@ -19,6 +19,7 @@ import numpy as np
 
 from my_submission.src.audit import COLUMNS, AuditError
 from my_submission.src.common import stem_table
+from my_submission.src.common.text import shown
 
 TABLE = ("track", "instrument", "chunks", "masked")
 FEW = 5  # chunks that stand for what is usual
@@ -58,7 +59,7 @@ def _number(text: str, path: Path, stem: tuple[str, str], column: str, highest: 
         number = math.nan
     if not 0 <= number <= highest or math.isinf(number):
         expected = "a number from 0 to 1" if highest == 1 else "a number of 0 or more"
-        raise AuditError(f"{path}: {column} of {stem_table.shown(*stem)} is {text!r}, expected {expected}")
+        raise AuditError(f"{path}: {column} of {shown(*stem)} is {text!r}, expected {expected}")
     return number
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from my_submission.src.audit.stems import Stem
 from my_submission.src.audit.windows import DISTORTION, OUTPUTS, STEM
-from my_submission.src.common.stem_table import DEFAULT_THRESHOLD
+from my_submission.src.training import DEFAULT_THRESHOLD
 
 LIMIT = 30.0  # dB: shares are within +-LIMIT
 HIGHEST = 10.0  # scores are within +-HIGHEST

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from my_submission.src.audio.tracks import SUFFIXES, track_folders
 from my_submission.src.audit import AuditError
-from my_submission.src.evaluation.results import shown
+from my_submission.src.common.text import shown
 
 
 @dataclass(frozen=True)

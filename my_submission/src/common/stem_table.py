@@ -16,9 +16,9 @@ from pathlib import Path
 
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.text import shown
 
 KEYS = ("track", "instrument")
-DEFAULT_THRESHOLD = 0.0  # the lowest score of a stem that is kept: a score is made so that the recommended cut is here
 
 
 class TableError(UserError):
@@ -91,15 +91,3 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) else str(value)
-
-
-def shown(track: str, instrument: str) -> str:
-    """A stem's name in a message: one line of a terminal."""
-    name = f"{track}/{instrument}"
-    return name if name.isprintable() else ascii(name)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first three of many names, in a message."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

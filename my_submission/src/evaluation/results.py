@@ -11,6 +11,7 @@ from pathlib import Path
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.text import shown
 from my_submission.src.evaluation.metrics import MetricError, global_sdr_of_blocks, refuse_other_shape
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")  # the challenge's, in its order
@@ -59,11 +60,6 @@ def score_files(reference: Path, estimate: Path) -> float:
         return global_sdr_of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
     except MetricError as error:
         raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
-
-
-def shown(track: str) -> str:
-    """A track's name on one line of a terminal."""
-    return track if track.isprintable() else ascii(track)
 
 
 def line(result: Result) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from my_submission.src.evaluation.results import shown
+from my_submission.src.common.text import shown
 from my_submission.src.report.lanes import Lane
 from my_submission.src.report.pictures import height_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from my_submission.src.checkpoint import save_checkpoint
-from my_submission.src.common.stem_table import shown
+from my_submission.src.common.text import shown
 from my_submission.src.dataset import RandomMixes, Sample, Track, batches
 from my_submission.src.training.mask_tally import MaskTally, table_path
 from my_submission.src.training.progress import Progress

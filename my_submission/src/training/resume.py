@@ -22,7 +22,7 @@ import torch
 
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
-from my_submission.src.common.stem_table import some
+from my_submission.src.common.text import some
 from my_submission.src.config import Config
 from my_submission.src.training.mask_tally import table_path
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from my_submission.src.common import stem_table
 from my_submission.src.common.errors import UserError
-from my_submission.src.common.stem_table import DEFAULT_THRESHOLD, shown, some
+from my_submission.src.common.text import shown, some
 from my_submission.src.config import Config
 from my_submission.src.dataset import Track
+from my_submission.src.training import DEFAULT_THRESHOLD
 
 COLUMNS = ("track", "instrument", "score", "keep")
 
