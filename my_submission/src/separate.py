@@ -1,11 +1,11 @@
-"""Songs in, stems out: <out>/<name>/<instrument>.wav.
+"""Separate songs into stems: <out>/<name>/<instrument>.wav.
 
     python -m my_submission separate song.mp3
     python -m my_submission separate music/ --model B --out stems --format flac --report page.html
     torchrun --nproc-per-node 4 -m my_submission separate music/
 
-Reads what libsndfile reads (wav, flac, mp3, ogg, opus, aiff); a folder stands for all such files in it and below. What is
-done already is passed over, so that the same command goes on where it was interrupted.
+The songs are files that libsndfile reads (wav, flac, mp3, ogg, opus, aiff); a folder stands for all such files in it and below.
+Songs that are already separated are skipped, so the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -40,40 +40,51 @@ class Job:
     """One song to separate."""
 
     path: Path
-    folder: Path  # where its stems go
+    folder: Path  # for its stems
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command: 0, or 2 where a song could not be separated."""
+    """Run the command; return 0, or 2 if a song could not be separated."""
     options = _parse(argv)
     jobs = find_jobs(options.inputs, options.out)
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.report:
         inputs = [path for path in options.inputs if path.is_dir()]
-        below_out = options.out.resolve() in options.report.resolve().parents  # where no songs are looked for
+        below_out = options.out.resolve() in options.report.resolve().parents  # no songs are searched for there
         report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
     if rank == 0:
         _announce_reading(jobs, ranks)
     separator = _open_separator(options, rank)
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:
-        failed = _of_all_ranks(failed)
+        failed = _gather_failures(failed)
     if rank == 0 and failed and len(jobs) > 1:
         print(f"{len(failed)} of {len(jobs)} songs failed", file=sys.stderr)
-    if rank == 0 and options.report:  # one page, whoever separated the songs
+    if rank == 0 and options.report:  # one page for the songs of all ranks
         _write_page(separator, jobs, failed, options)
     return 2 if failed else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission separate", description=__doc__)
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
-    parser.add_argument("--model", default="A", metavar="A|B|demo|DIR", help="DIR: config.yaml and checkpoints (default: A)")
-    parser.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default: separated")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="songs, or folders of songs")
+    parser.add_argument(
+        "--model",
+        default="A",
+        metavar="A|B|demo|DIR",
+        help="model that separates; DIR holds config.yaml and checkpoints (default: A)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("separated"), metavar="DIR", help="folder for the stems (default: separated)"
+    )
     cli.add_ensemble_options(parser)
-    parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="of the stems (default: wav)")
-    parser.add_argument("--subtype", default="PCM_16", choices=SUBTYPES["wav"], help="of the samples (default: PCM_16)")
-    parser.add_argument("--overwrite", action="store_true", help="replace stems that are there already")
+    parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="file format of the stems (default: wav)")
+    parser.add_argument(
+        "--subtype", default="PCM_16", choices=SUBTYPES["wav"], help="sample format of the stems (default: PCM_16)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="separate every song, replacing stems that are there (default: skip it)"
+    )
     report.add_options(parser)
     options = parser.parse_args(argv)
     report.check_options(parser, options)
@@ -83,7 +94,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """The songs that the inputs stand for, and the folder below `out` for each: its name, or its path below the input.
+    """Return a job for every song of the inputs. Its folder below `out` is the song's name, or its path below the input folder.
 
     Raises AudioError for a folder without audio, and for two songs that would share a folder.
     """
@@ -105,7 +116,7 @@ def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
 
 
 def _audio_below(folder: Path, out: Path) -> list[Path]:
-    """Audio files in a folder and below, but nothing hidden and nothing of our own output."""
+    """Return the audio files in a folder and below, without hidden files and without those in `out`."""
 
     def wanted(path: Path) -> bool:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -115,14 +126,14 @@ def _audio_below(folder: Path, out: Path) -> list[Path]:
 
 
 def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
-    """How much there is to do; files that cannot be read are reported when their turn comes."""
+    """Print the number of songs and their duration. A file that cannot be read is reported later, in its turn."""
     seconds = readable_seconds(job.path for job in jobs)
     shared = f", shared by {ranks} processes" if ranks > 1 else ""
     print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
 
 
 def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
-    """The model that the options name, announced."""
+    """Load the model that the options name, and print which seeds, device and precision it uses."""
     from my_submission.src.separator import open_model
 
     if options.device == "auto" and "LOCAL_RANK" in os.environ:
@@ -145,15 +156,23 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
 
 
 def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
-    """Separate one song after the other; say what becomes of each; return which failed, and why.
+    """Separate the songs one after another, and print the outcome of each.
 
-    While a song is on the device, the one before is still being written, and the next is decoded as far as its first chunk.
+    While one song is on the device, the files of the previous one are finished and the beginning of the next one is decoded.
+
+    Args:
+        separator: the model.
+        jobs: the songs and their folders.
+        options: as parsed: format, subtype and overwrite are used.
+        rank: of this process, for the position of its progress bar (default: 0).
+
+    Returns song -> reason for the songs that failed.
     """
     failed = {}
 
-    def settled(job: Job, part: Callable[[], Any]) -> Any:
+    def attempt(job: Job, step: Callable[[], Any]) -> Any:
         try:
-            return part()
+            return step()
         except UserError as error:
             failed[str(job.path)] = str(error)
             tqdm.write(f"error: {error}", file=sys.stderr)
@@ -163,17 +182,17 @@ def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Na
         finishing = None
         songs = prefetch((opener.submit(_open, separator, job, options) for job in jobs), 1)
         for job, song in zip(jobs, songs, strict=True):
-            finish = settled(job, partial(_separate_one, separator, job, song, options, rank))
+            finish = attempt(job, partial(_separate_one, separator, job, song, options, rank))
             if finishing:
-                finishing.result()  # songs that are not finished yet must not pile up
-            finishing = finisher.submit(settled, job, finish) if finish else None
+                finishing.result()  # at most one unfinished song at a time
+            finishing = finisher.submit(attempt, job, finish) if finish else None
     if separator.redone_chunks:
         print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
     return failed
 
 
 def _open(separator: Separator, job: Job, options: argparse.Namespace) -> ReadAhead | None:
-    """The song of a job, which is being decoded from now on; None where it is done already."""
+    """Start to decode the song of a job. Return None if its stems are there already."""
     stems = _stems(separator, job, options).values()
     there = [path for path in stems if path.exists()]
     if there and not options.overwrite:
@@ -186,7 +205,7 @@ def _open(separator: Separator, job: Job, options: argparse.Namespace) -> ReadAh
 def _separate_one(
     separator: Separator, job: Job, opened: Future[ReadAhead | None], options: argparse.Namespace, rank: int
 ) -> Callable[[], None] | None:
-    """Separate one song; return what waits for its files and says how it went. None where it was done already."""
+    """Separate one song. Return a function that waits for its files and prints the outcome; None if it was done already."""
     song = opened.result()
     if song is None:
         tqdm.write(f"{job.path}: is done already, in {job.folder} (--overwrite does it again)")
@@ -210,14 +229,14 @@ def _separate_one(
 
 
 def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:
-    """Instrument -> the file that its stem of a song is written to."""
+    """Return instrument -> the file of that stem."""
     return {name: job.folder / f"{name}.{options.format}" for name in separator.sources}
 
 
 def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:
-    """The page of all songs of the call that are there now, those done earlier too."""
-    tracks = [
-        report.Track(str(job.folder.relative_to(options.out)), job.path, _stems(separator, job, options))
+    """Write the page of all songs of this call that are separated, by this run or an earlier one."""
+    songs = [
+        report.Song(str(job.folder.relative_to(options.out)), job.path, _stems(separator, job, options))
         for job in jobs
         if str(job.path) not in failed
     ]
@@ -228,12 +247,12 @@ def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str
         "precision": separator.precision,
         "device": separator.device,
     }
-    report.write_page(options.report, tracks, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
+    report.write_page(options.report, songs, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
     print(f"report: {options.report}")
 
 
-def _of_all_ranks(failed: dict[str, str]) -> dict[str, str]:
-    """Wait for the other processes, so that none is stopped because one has failed; give the failures of all."""
+def _gather_failures(failed: dict[str, str]) -> dict[str, str]:
+    """Wait for all ranks, as torchrun stops the others when one exits with an error; return the failures of all."""
     import torch.distributed
 
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))

@@ -21,6 +21,7 @@ import evaluate_locally  # noqa: E402
 from my_submission.aicrowd_wrapper import AIcrowdWrapper  # noqa: E402
 from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.common.journal import Journal  # noqa: E402
+from my_submission.src.evaluation.evaluate import JOURNAL, evaluate, members_of, settings_of_run  # noqa: E402
 from my_submission.src.evaluation.results import INSTRUMENTS, Result, score_files  # noqa: E402
 from my_submission.src.separator import open_model  # noqa: E402
 
@@ -39,9 +40,9 @@ def main(argv: Sequence[str]) -> int:
     evaluate_locally.make_demo_songs(songs, seeds)
     tracks = [f"song_{seed}" for seed in seeds]
     model = open_model(options.model, **cli.ensemble_options(options))
-    members = evaluate_locally.members_of(model)
-    with Journal(out / evaluate_locally.JOURNAL, evaluate_locally.settings_of_run(songs, model)) as journal:
-        results, failed = evaluate_locally.evaluate(AIcrowdWrapper(songs, out, model=model), tracks, journal, members)
+    members = members_of(model)
+    with Journal(out / JOURNAL, settings_of_run(songs, model, members)) as journal:
+        results, failed = evaluate(AIcrowdWrapper(songs, out, model=model), tracks, journal, members)
     print_table(results, songs)
     return 1 if failed else 0
 

@@ -41,12 +41,12 @@ def make_track(folder: Path, samples: int = 6000, stems: tuple[str, ...] = INSTR
     return folder
 
 
-def some_track(folder: Path, name: str = "song") -> report.Track:
+def some_track(folder: Path, name: str = "song") -> report.Song:
     """A track that is its own estimate, at half its level."""
     make_track(folder)
     for instrument in INSTRUMENTS:
         soundfile.write(folder / f"e_{instrument}.wav", soundfile.read(folder / f"{instrument}.wav")[0] / 2, RATE)
-    return report.Track(
+    return report.Song(
         name,
         folder / "mixture.wav",
         estimates={instrument: folder / f"e_{instrument}.wav" for instrument in INSTRUMENTS},
@@ -152,7 +152,7 @@ def test_names_are_text_everywhere(tmp_path: Path) -> None:
     odd = []
     for name in ODD:
         estimates = dict.fromkeys(ODD, tmp_path / "in" / "e_bass.wav")
-        odd.append(report.Track(name, tmp_path / "in" / "mixture.wav", estimates, sdr={}))
+        odd.append(report.Song(name, tmp_path / "in" / "mixture.wav", estimates, sdr={}))
     path = tmp_path / ODD[1].join(['"quo<ted>" ', " & ü.html"]).replace("/", "")
     report.write_page(path, odd, title=ODD[0], facts=dict.fromkeys(ODD, ODD[4]), failed=dict.fromkeys(ODD, ODD[0]))
     page = Page(path)
@@ -350,7 +350,7 @@ def test_the_page_is_in_the_folder_that_is_copied(tmp_path: Path, run_python: Ca
     program = f"""
 from pathlib import Path
 from my_submission.src import report
-track = report.Track("song", Path({str(track.mixture)!r}), {{"bass": Path({str(track.mixture)!r})}})
+track = report.Song("song", Path({str(track.mixture)!r}), {{"bass": Path({str(track.mixture)!r})}})
 report.write_page("page.html", [track], title="x")
 assert report.__file__.startswith({str(tmp_path)!r})
 import sys

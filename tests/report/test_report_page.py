@@ -36,7 +36,7 @@ STATE = """
     };"""
 
 
-def make_tracks(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS) -> list[report.Track]:
+def make_tracks(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS) -> list[report.Song]:
     """Tracks of tones, with references and scores."""
     folder.mkdir()
     time = np.arange(round(seconds * RATE)) / RATE
@@ -48,7 +48,7 @@ def make_tracks(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS
     soundfile.write(folder / "mixture.wav", mixture, RATE)
     estimates, references = ({name: folder / f"{kind}{name}.wav" for name in INSTRUMENTS} for kind in ("e_", ""))
     score = dict.fromkeys(INSTRUMENTS, 10 * np.log10(25))
-    return [report.Track(name, folder / "mixture.wav", estimates, references, score, {}, 3.0) for name in names]
+    return [report.Song(name, folder / "mixture.wav", estimates, references, score, {}, 3.0) for name in names]
 
 
 @pytest.fixture(scope="module")

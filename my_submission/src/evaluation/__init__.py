@@ -1,1 +1,1 @@
-"""The challenge's score, and the results of an evaluation."""
+"""The evaluation of a model: the challenge's score (metrics), its results (results), and a whole dataset (evaluate)."""

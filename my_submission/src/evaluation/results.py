@@ -1,21 +1,23 @@
-"""What came of an evaluation, track by track, and how it is told: in lines, and as CSV."""
+"""The results of an evaluation, track by track: scores, lines of the journal and of the terminal, and a CSV file."""
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import shown
-from my_submission.src.evaluation.metrics import MetricError, global_sdr_of_blocks, refuse_other_shape
+from my_submission.src.evaluation.metrics import METRICS, MetricError, refuse_other_shape
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")  # the challenge's, in its order
-LIMIT = 1.57  # seconds that a track may take per second of its audio, in the challenge
+LIMIT = 1.57  # seconds of separation that the challenge allows per second of audio
 
 
 class ScoresError(UserError):
@@ -24,15 +26,39 @@ class ScoresError(UserError):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one track; a line of the journal."""
+    """The result of one track."""
 
     track: str
     seconds: float  # of audio
-    separation_seconds: float  # from reading the mixture to having written the stems
-    sdr: dict[str, float]  # dB by instrument; empty where the track was not scored
-    missing: list[str]  # reference stems that are not there
-    files: dict[str, list[int]]  # size and time of change of what went in
-    members: dict[str, dict[str, float]] = field(default_factory=dict)  # "seed 0" -> its own dB by instrument, if asked for
+    separation_seconds: float  # from reading the mixture until the stems are written
+    scores: dict[str, dict[str, float]]  # metric -> instrument -> score; no instruments if the track was not scored
+    missing: list[str]  # instruments without a reference stem
+    files: dict[str, list[int]]  # name of an input file -> its size in bytes and modification time in ns
+    members: dict[str, dict[str, float]] = field(default_factory=dict)  # "seed 0" -> instrument -> SDR of that member, dB
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Result:
+        """Return the result of a journal's line; metrics that the line lacks have no scores."""
+        scores = {metric: entry.get(metric, {}) for metric in METRICS}
+        names = ("track", "seconds", "separation_seconds", "missing", "files", "members")
+        return cls(scores=scores, **{name: entry[name] for name in names})
+
+    def entry(self) -> dict[str, Any]:
+        """Return the result as a journal's line, with a key for each metric."""
+        return {
+            "track": self.track,
+            "seconds": self.seconds,
+            "separation_seconds": self.separation_seconds,
+            **self.scores,
+            "missing": self.missing,
+            "files": self.files,
+            "members": self.members,
+        }
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether all four reference stems were there, and every metric has scored the track."""
+        return not self.missing and all(self.scores[metric] for metric in METRICS)
 
     @property
     def real_time_factor(self) -> float:
@@ -40,64 +66,69 @@ class Result:
         return self.separation_seconds / self.seconds
 
     @property
+    def sdr(self) -> dict[str, float]:
+        """Global SDR by instrument, dB; empty if the track was not scored."""
+        return self.scores["sdr"]
+
+    @property
     def mean_sdr(self) -> float:
-        """The song's score: the plain mean of its stems', dB."""
-        return _mean([self.sdr])
+        """The challenge's score of the song, dB: the mean of its stems' global SDR."""
+        return self.mean("sdr")
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of a metric over the stems of the song."""
+        return fmean(self.scores[metric].values())
 
 
-def _mean(scores: Sequence[dict[str, float]]) -> float:
-    """The mean over songs of the mean over their stems, dB."""
-    return sum(sum(sdr.values()) / len(sdr) for sdr in scores) / len(scores)
+def score_files(reference: Path, estimate: Path, metric: str = "sdr") -> float:
+    """Return a metric of a stem's file in constant memory; the rounding and clipping of the file count.
 
-
-def score_files(reference: Path, estimate: Path) -> float:
-    """Global SDR of a stem's file, dB, in constant memory: rounding and clipping count. Raises AudioError, MetricError."""
+    Raises AudioError for a file that cannot be read, MetricError for files of different rates or shapes.
+    """
     truth, found = AudioFile(reference), AudioFile(estimate)
     try:
         if truth.sample_rate != found.sample_rate:
             raise MetricError(f"the estimate has {found.sample_rate} Hz, expected the reference's {truth.sample_rate} Hz")
         refuse_other_shape((truth.num_samples, truth.channels), (found.num_samples, found.channels))
-        return global_sdr_of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
+        return METRICS[metric].of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
     except MetricError as error:
         raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
 
 
 def line(result: Result) -> str:
-    """One finished track, in a line."""
+    """Return the scores and the speed of a track on one line."""
     speed = f"{result.separation_seconds:.1f} s for {result.seconds:.1f} s of audio ({result.real_time_factor:.2f} x)"
-    if result.sdr:
-        stems = ", ".join(f"{name} {value:.3f}" for name, value in result.sdr.items())
-        return f"{stems}, mean {result.mean_sdr:.3f} dB; {speed}"
+    if result.is_scored:
+        return "; ".join([*(_line_of_metric(result, metric) for metric in METRICS), speed])
     none = len(result.missing) == len(INSTRUMENTS)
-    return f"not scored, no {'reference stems' if none else _listed(result.missing)}; {speed}"
+    return f"not scored, no {'reference stems' if none else _file_names(result.missing)}; {speed}"
 
 
-def _listed(stems: Sequence[str]) -> str:
-    return ", ".join(f"{name}.wav" for name in stems)
+def _line_of_metric(result: Result, metric: str) -> str:
+    stems = ", ".join(f"{name} {value:.3f}" for name, value in result.scores[metric].items())
+    label = "" if metric == "sdr" else f"{metric}: "
+    return f"{label}{stems}, mean {result.mean(metric):.3f} {METRICS[metric].unit}".rstrip()
 
 
-def print_report(results: Sequence[Result], failed: dict[str, str], redone_chunks: int) -> None:
-    """Print the means over songs as the kit does, the speed beside the challenge's limit, and what went wrong."""
-    scored = [result for result in results if result.sdr]
+def _file_names(instruments: Sequence[str]) -> str:
+    return ", ".join(f"{name}.wav" for name in instruments)
+
+
+def print_report(results: Sequence[Result], failed: Mapping[str, str], redone_chunks: int = 0) -> None:
+    """Print the means over songs as the starter kit does, the speed compared with the challenge's limit, and the failures.
+
+    Args:
+        results: of the tracks that were separated.
+        failed: track -> why it failed; printed on standard error.
+        redone_chunks: chunks that overflowed in half precision; printed unless 0 (the default).
+    """
     print("\nEvaluation Results")
-    if scored:
-        for name in INSTRUMENTS:
-            print(f"sdr_{name}: {sum(result.sdr[name] for result in scored) / len(scored):.3f}")
-        print(f"mean_sdr: {_mean([result.sdr for result in scored]):.3f}")
-        for member in scored[0].members:
-            print(f"{member} by itself: {_mean([result.members[member] for result in scored]):.3f}")
-    else:
-        print("nothing was scored: no track that was separated has all four reference stems")
-    if len(scored) < len(results) + len(failed):
-        print(f"tracks: {len(scored)} scored, {len(results) - len(scored)} separated and not scored, {len(failed)} failed")
-    for result in (result for result in results if 0 < len(result.missing) < len(INSTRUMENTS)):
-        print(f"not scored: {shown(result.track)}: no {_listed(result.missing)}")
+    _print_scores([result for result in results if result.is_scored], len(results), len(failed))
+    for result in results:
+        if 0 < len(result.missing) < len(INSTRUMENTS):
+            print(f"not scored: {shown(result.track)}: no {_file_names(result.missing)}")
     if results:
-        taken, seconds = sum(result.separation_seconds for result in results), sum(result.seconds for result in results)
-        worst = max(results, key=lambda result: result.real_time_factor)
-        verdict = "within" if worst.real_time_factor <= LIMIT else "over"
-        print(f"real-time factor: {taken / seconds:.3f} x ({taken:.1f} s of separation for {seconds:.1f} s of audio)")
-        print(f"slowest track: {worst.real_time_factor:.3f} x ({shown(worst.track)}), {verdict} the limit of {LIMIT} x")
+        _print_speed(results)
     if redone_chunks:
         print(f"{redone_chunks} chunks overflowed in half precision and were done again in fp32")
     sys.stdout.flush()
@@ -105,9 +136,34 @@ def print_report(results: Sequence[Result], failed: dict[str, str], redone_chunk
         print(f"failed: {shown(track)}: {reason}", file=sys.stderr)
 
 
+def _print_scores(scored: Sequence[Result], separated: int, failed: int) -> None:
+    """Print the means over the scored songs; count the songs unless all were scored."""
+    for metric in METRICS if scored else ():
+        for name in INSTRUMENTS:
+            print(f"{metric}_{name}: {fmean(result.scores[metric][name] for result in scored):.3f}")
+        print(f"mean_{metric}: {fmean(result.mean(metric) for result in scored):.3f}")
+    for member in scored[0].members if scored else ():
+        print(f"{member} by itself: {fmean(fmean(result.members[member].values()) for result in scored):.3f}")
+    if not scored:
+        print("nothing was scored: no track that was separated has all four reference stems")
+    if len(scored) < separated + failed:
+        print(f"tracks: {len(scored)} scored, {separated - len(scored)} separated and not scored, {failed} failed")
+
+
+def _print_speed(results: Sequence[Result]) -> None:
+    taken, seconds = sum(result.separation_seconds for result in results), sum(result.seconds for result in results)
+    slowest = max(results, key=lambda result: result.real_time_factor)
+    verdict = "within" if slowest.real_time_factor <= LIMIT else "over"
+    print(f"real-time factor: {taken / seconds:.3f} x ({taken:.1f} s of separation for {seconds:.1f} s of audio)")
+    print(f"slowest track: {slowest.real_time_factor:.3f} x ({shown(slowest.track)}), {verdict} the limit of {LIMIT} x")
+
+
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write a line per track and instrument, atomically; `sdr` is empty where a track was not scored."""
-    columns = ("track", "instrument", "sdr", "track_seconds", "separation_seconds", "real_time_factor")
+    """Write a row per track and instrument, atomically; a track that was not scored has empty scores.
+
+    Raises ScoresError if the file cannot be written.
+    """
+    columns = ("track", "instrument", *METRICS, "track_seconds", "separation_seconds", "real_time_factor")
     try:
         with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
@@ -115,7 +171,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
             for result in results:
                 times = (result.seconds, result.separation_seconds, result.real_time_factor)
                 for name in INSTRUMENTS:
-                    sdr = f"{result.sdr[name]:.6f}" if result.sdr else ""
-                    writer.writerow([result.track, name, sdr, *(f"{value:.6f}" for value in times)])
+                    scores = (f"{result.scores[metric][name]:.6f}" if result.is_scored else "" for metric in METRICS)
+                    writer.writerow([result.track, name, *scores, *(f"{value:.6f}" for value in times)])
     except OSError as error:
         raise ScoresError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,32 +1,32 @@
-"""The page of an evaluation or an audit, and its files.
+"""The HTML page of an evaluation or an audit, and the audio and pictures that belong to it.
 
 pictures   waveform and spectrogram of a song of any length, as PNG
+lanes      the files of everything that can be listened to
 chart      bars for the scores, as SVG
-lanes      the files of what can be listened to
-players    the HTML of players, every name in it escaped
-markup     the HTML of an evaluation's page, and the frame of every page, page.html
-page       an evaluation's page and its folder of files, written both or none
-page.css   their looks, light and dark        page.js   players, kept in step
+players    the HTML of the players; every name in it is escaped
+markup     the HTML of an evaluation's page, and the frame of every page (page.html)
+page       an evaluation's page and its folder of files: writes both or none
+page.css   the style, light and dark        page.js   the players, synchronised
 """
 
-from my_submission.src.report.lanes import Track
+from my_submission.src.report.lanes import Song
 from my_submission.src.report.page import (
     ReportError,
     add_options,
     check_options,
     check_path,
-    evaluated_tracks,
+    evaluated_songs,
     write_page,
     write_with_files,
 )
 
 __all__ = [
     "ReportError",
-    "Track",
+    "Song",
     "add_options",
     "check_options",
     "check_path",
-    "evaluated_tracks",
+    "evaluated_songs",
     "write_page",
     "write_with_files",
 ]

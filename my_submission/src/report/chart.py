@@ -1,4 +1,4 @@
-"""Bars for scores in groups: an SVG that is as wide as its place and keeps the size of its letters."""
+"""A bar chart of scores in groups: an SVG as wide as its place on the page, with text of a constant size."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-HEIGHT, ABOVE, BELOW = 220, 18, 26  # pixels: of the plot, of the figures over it, of the names under it
-MARGIN = -28  # pixels: where the ticks stand, left of the bars, in a margin that the style sheet keeps free
+HEIGHT, ABOVE, BELOW = 220, 18, 26  # pixels: of the plot, of the values above it, of the names below it
+MARGIN = -28  # pixels: position of the ticks' labels, left of the bars, in a margin that the style sheet keeps free
 GAP = 0.24  # between groups, as a fraction of a group
 
 
 def bar_chart(groups: Sequence[str], series: Mapping[str, Sequence[float]], classes: Sequence[str], label: str) -> str:
-    """An SVG with a bar for each group and series, in dB; what it shows is also in its description, as text.
+    """Return an SVG with a bar for each group and series, in dB. Its description holds the values as text.
 
     Args:
         groups: names under the bars.
         series: name -> a value for each group.
         classes: CSS classes of the series' bars.
-        label: what the chart is, for those who cannot see it.
+        label: title of the chart, read out by screen readers.
     """
     lowest, highest, step = _scale([value for values in series.values() for value in values])
     described = "; ".join(
@@ -56,12 +56,12 @@ def bar_chart(groups: Sequence[str], series: Mapping[str, Sequence[float]], clas
 
 
 def decibels(value: float, digits: int) -> str:
-    """A level with a minus sign that is as wide as a figure; nothing is -0."""
+    """Return a level as text, with a real minus sign (as wide as a digit) and never -0."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _scale(values: Sequence[float]) -> tuple[float, float, float]:
-    """(lowest, highest, step): whole steps around all values and zero, four or five of them."""
+    """Return (lowest, highest, step) of an axis that holds all values and zero, in four or five round steps."""
     lowest, highest = min(0.0, *values), max(0.0, *values)
     rough = max(highest - lowest, 1e-3) / 4
     power = 10 ** math.floor(math.log10(rough))

@@ -1,4 +1,4 @@
-"""What a page shows of a track, and the files that one of its lanes is made of: audio to play and two pictures.
+"""The songs of a page, and the files of each of their lanes: audio to play and two pictures.
 
 A lane is one thing to listen to: the mixture, the estimate of an instrument, or its reference.
 """
@@ -19,19 +19,19 @@ COLOURS = {  # on white and on black
     "reference": (43, 150, 118),
     "stem": (128, 136, 147),
 }
-ESTIMATES, MIXTURE = "estimates", "mixture"  # whose scores they are, beside names like "seed 0"
+ESTIMATES, MIXTURE = "estimates", "mixture"  # keys of Song.scores, like "seed 0"
 
 
 @dataclass(frozen=True)
-class Track:
-    """One song of a page, and the files that it consists of."""
+class Song:
+    """One song of a page: its files and its scores."""
 
     name: str
     mixture: Path
     estimates: dict[str, Path]  # instrument -> file
     references: dict[str, Path] = field(default_factory=dict)
-    sdr: dict[str, float] = field(default_factory=dict)  # of the estimates, dB by instrument; empty where not scored
-    compared: dict[str, dict[str, float]] = field(default_factory=dict)  # the same of others: "seed 0" -> ...
+    sdr: dict[str, float] = field(default_factory=dict)  # instrument -> SDR of its estimate, dB; empty if not scored
+    compared: dict[str, dict[str, float]] = field(default_factory=dict)  # the same for other estimates: "seed 0" -> ...
     separation_seconds: float | None = None
 
     @property
@@ -41,15 +41,20 @@ class Track:
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """Whose -> dB by instrument, the estimates' first; empty where the track was not scored."""
+        """Estimates -> instrument -> SDR, dB. The page's own estimates come first; empty if the song was not scored."""
         return {ESTIMATES: self.sdr, **self.compared} if self.sdr else {}
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of separation per second of audio, if the separation was timed."""
+        return None if self.separation_seconds is None else self.separation_seconds / self.seconds
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One thing to listen to; its files are named from the page's folder of files."""
+    """One thing to listen to; the names of its files are relative to the page's folder of files."""
 
-    kind: str  # mixture, estimate or reference; stem, where whether it is the truth is the question
+    kind: str  # mixture, estimate or reference; an audit's page has stem instead, as that may be wrong
     instrument: str  # empty for the mixture
     audio: str
     waveform: str
@@ -57,38 +62,50 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """As it is called on the page."""
+        """The lane's name on the page."""
         return f"{self.instrument}, {self.kind}" if self.instrument else self.kind
 
 
-def count_lanes(track: Track) -> int:
-    """How many lanes `make_lanes` is going to make."""
-    return 1 + len(track.estimates) + len(track.references)
+def count_lanes(song: Song) -> int:
+    """Return the number of lanes that `make_lanes` writes."""
+    return 1 + len(song.estimates) + len(song.references)
 
 
-def make_lanes(track: Track, folder: Path, below: str, on_lane: Callable[[], object]) -> list[Lane]:
-    """Write the files of a track's lanes into `folder`/`below`: an estimate and its reference share their scales.
+def make_lanes(song: Song, folder: Path, below: str, on_lane: Callable[[], object]) -> list[Lane]:
+    """Write the files of a song's lanes into `folder`/`below`. An estimate and its reference share their scales.
 
-    Raises what `write_lanes` raises.
+    Args:
+        song: the files to draw and to copy.
+        folder: the page's folder of files.
+        below: name of the song's folder in it; must not exist.
+        on_lane: called after each lane, for a progress bar.
+
+    Raises everything that `write_lanes` raises.
     """
-    instruments = list(dict.fromkeys([*track.estimates, *track.references]))
-    groups = [{("mixture", ""): track.mixture}, *(_pair(track, name) for name in instruments)]
-    return write_lanes(groups, track.seconds, folder, below, on_lane)
+    instruments = list(dict.fromkeys([*song.estimates, *song.references]))
+    groups = [{("mixture", ""): song.mixture}, *(_pair(song, name) for name in instruments)]
+    return write_lanes(groups, song.seconds, folder, below, on_lane)
 
 
 def write_lanes(
     groups: Sequence[Mapping[tuple[str, str], Path]], seconds: float, folder: Path, below: str, on_lane: Callable[[], object]
 ) -> list[Lane]:
-    """Write lanes into `folder`/`below`, no audio ever being in memory as a whole: groups of (kind, instrument) -> file.
+    """Write the files of lanes into `folder`/`below`, in constant memory.
 
-    The lanes of a group share the height of their waveforms and the colours of their spectrograms.
+    Args:
+        groups: each maps (kind, instrument) -> audio file. The lanes of a group share the height of their waveforms and the
+            colours of their spectrograms.
+        seconds: duration that the pictures show, the same for all lanes.
+        folder: the page's folder of files.
+        below: name of a folder in it; must not exist.
+        on_lane: called after each lane, for a progress bar.
 
     Raises AudioError for a file that cannot be read or written, OSError for pictures that cannot be written.
     """
     (folder / below).mkdir()
     lanes: list[Lane] = []
     for files in groups:
-        drawn = []
+        drawn: list[tuple[Lane, Pictures]] = []
         for (kind, instrument), path in files.items():
             number = len(lanes) + len(drawn)
             stem = f"{below}/{number}_{slug(instrument + '_' + kind if instrument else kind)}"
@@ -104,21 +121,21 @@ def write_lanes(
 
 
 def slug(name: str) -> str:
-    """A name in letters that every file system and every URL takes as they are; not unique."""
+    """Return a name in characters that are valid in every file system and URL; two names may become equal."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", name)[:60]
 
 
-def _pair(track: Track, instrument: str) -> dict[tuple[str, str], Path]:
-    """(kind, instrument) -> file, of what is there of an instrument."""
-    files = {("estimate", instrument): track.estimates, ("reference", instrument): track.references}
+def _pair(song: Song, instrument: str) -> dict[tuple[str, str], Path]:
+    """Return (kind, instrument) -> file for the estimate and the reference of an instrument, if they are there."""
+    files = {("estimate", instrument): song.estimates, ("reference", instrument): song.references}
     return {lane: paths[instrument] for lane, paths in files.items() if instrument in paths}
 
 
 def _draw(path: Path, copy: Path, seconds: float) -> Pictures:
-    """Read a file once: for its copy as 16-bit FLAC, and for its pictures."""
-    source = AudioFile(path)
-    pictures = Pictures(source.sample_rate, seconds)
-    for block in copied(source, copy):
+    """Copy a file as 16-bit FLAC and draw its pictures, reading it once."""
+    stream = AudioFile(path)
+    pictures = Pictures(stream.sample_rate, seconds)
+    for block in copied(stream, copy):
         pictures.add(block)
     pictures.finish()
     return pictures

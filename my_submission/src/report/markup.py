@@ -1,18 +1,19 @@
-"""The HTML of an evaluation's page, and the frame that every page has. Every name in it goes through `players.text`."""
+"""The HTML of an evaluation's page, and the frame of every page. Every name in it goes through `players.text`."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from statistics import fmean
 
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.evaluation.results import LIMIT
 from my_submission.src.report.chart import bar_chart, decibels
-from my_submission.src.report.lanes import ESTIMATES, MIXTURE, Lane, Track
+from my_submission.src.report.lanes import ESTIMATES, MIXTURE, Lane, Song
 from my_submission.src.report.players import clock, player, text
 
 HERE = Path(__file__).parent
@@ -21,29 +22,37 @@ HOW = (
     "again ends it; with Ctrl or Shift, several sound at once. Click a picture to go there. The waveforms and colours of an "
     "estimate and its reference have one scale."
 )
-SPEAKER = {ESTIMATES: "this model", MIXTURE: "mixture"}  # what rows of scores are called
-FEW, MANY = 2, 8  # tracks: up to FEW, all are unfolded at first; from MANY on, their scores are scrolled in a frame
+ROW_NAMES = {ESTIMATES: "this model", MIXTURE: "mixture"}  # of the scores
+FEW, MANY = 2, 8  # songs: up to FEW, all are unfolded at first; with more than MANY, the table of scores scrolls in a frame
 
 
 def page(
     title: str,
-    tracks: Sequence[Track],
+    songs: Sequence[Song],
     lanes: Sequence[Sequence[Lane]],
     facts: Mapping[str, object],
     failed: Mapping[str, str],
 ) -> str:
-    """The whole page of an evaluation; names of files stand between FILE_MARKs."""
-    scored = [track for track in tracks if track.scores]
-    seconds = sum(track.seconds for track in tracks)
+    """Return the whole page of an evaluation, with FILE_MARKs around the names of files.
+
+    Args:
+        title: heading of the page.
+        songs: in the order of the page, with the mixture among their compared scores if they were scored.
+        lanes: the lanes of each song.
+        facts: settings shown at the end: name -> value.
+        failed: song -> why it is not on the page.
+    """
+    scored = [song for song in songs if song.scores]
+    seconds = sum(song.seconds for song in songs)
     return fill_frame(
         title=title,
-        subtitle=f"{len(tracks)} {'song' if len(tracks) == 1 else 'songs'}, {clock(seconds)} of audio",
-        above=_tiles(tracks, scored, failed) + _scores(scored, tracks) + failed_list(failed),
+        subtitle=f"{len(songs)} {'song' if len(songs) == 1 else 'songs'}, {clock(seconds)} of audio",
+        above=_tiles(songs, scored, failed) + _scores(scored, songs) + failed_list(failed),
         how=HOW,
         swap="estimate and reference (truth)",
         tracks="".join(
-            _track(number, track, track_lanes, opened=number == 1 or len(tracks) <= FEW)
-            for number, track, track_lanes in zip(count(1), tracks, lanes, strict=False)
+            _song(number, song, song_lanes, opened=number == 1 or len(songs) <= FEW)
+            for number, song, song_lanes in zip(count(1), songs, lanes, strict=False)
         ),
         facts=facts,
     )
@@ -60,15 +69,17 @@ def fill_frame(
     facts: Mapping[str, object],
     scripts: Sequence[Path] = (),
 ) -> str:
-    """A page: its frame with everything in it. Title, subtitle and facts are text, the rest is markup.
+    """Return a page: page.html with everything filled in. Title, subtitle and facts are text, the rest is markup.
 
     Args:
-        above: what stands before the players.
-        how: what a person needs to know to use them.
-        swap: what their key T switches between.
+        title: heading of the page.
+        subtitle: the line below it.
+        above: everything before the players.
+        how: explains how to use the players.
+        swap: the two kinds of lanes between which the key T switches.
         tracks: the players.
-        facts: what made it: name -> value.
-        scripts: further scripts, after page.js.
+        facts: settings shown at the end: name -> value.
+        scripts: files of further scripts, appended to page.js (default: none).
     """
     frame, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
     script = "".join(path.read_text(encoding="utf-8") for path in (HERE / "page.js", *scripts))
@@ -86,26 +97,21 @@ def fill_frame(
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return sum(values) / len(values)
+def _row(scores: Mapping[str, float]) -> list[float]:
+    """Return the scores of a row: each instrument's, and their mean."""
+    return [*scores.values(), fmean(scores.values())]
 
 
-def _row(scores: dict[str, float]) -> list[float]:
-    """The scores of a row: each instrument's, and their mean."""
-    return [*scores.values(), _mean(scores.values())]
-
-
-def _means(scored: Sequence[Track]) -> dict[str, list[float]]:
-    """Whose -> the row of means over songs, of those that were scored on every one of them."""
-    whose = [name for name in scored[0].scores if all(name in track.scores for track in scored)]
+def _means(scored: Sequence[Song]) -> dict[str, list[float]]:
+    """Return estimates -> row of means over the songs, for the estimates that were scored on every song."""
+    names = [name for name in scored[0].scores if all(name in song.scores for song in scored)]
     return {
-        name: [_mean(column) for column in zip(*(_row(track.scores[name]) for track in scored), strict=True)] for name in whose
+        name: [fmean(column) for column in zip(*(_row(song.scores[name]) for song in scored), strict=True)] for name in names
     }
 
 
-def _tiles(tracks: Sequence[Track], scored: Sequence[Track], failed: Mapping[str, str]) -> str:
-    """The figures that matter most."""
+def _tiles(songs: Sequence[Song], scored: Sequence[Song], failed: Mapping[str, str]) -> str:
+    """Return the tiles at the top of the page."""
     tiles = []
     if scored:
         means = _means(scored)
@@ -113,34 +119,30 @@ def _tiles(tracks: Sequence[Track], scored: Sequence[Track], failed: Mapping[str
         gained = means[ESTIMATES][-1] - mixture
         below = f"{decibels(gained, 3)} dB above the mixture's {decibels(mixture, 3)} dB"
         tiles.append(tile("Mean SDR", f"{decibels(means[ESTIMATES][-1], 3)} <small>dB</small>", below))
-    timed = [track for track in tracks if track.separation_seconds is not None]
+    timed = [(song.separation_seconds, song) for song in songs if song.separation_seconds is not None]
     if timed:
-        factor = sum(track.separation_seconds for track in timed) / sum(track.seconds for track in timed)
-        slowest = max(timed, key=_factor)
-        over = _factor(slowest) > LIMIT
+        factor = sum(seconds for seconds, _ in timed) / sum(song.seconds for _, song in timed)
+        slowest, song = max(((seconds / song.seconds, song) for seconds, song in timed), key=lambda pair: pair[0])
+        over = slowest > LIMIT
         verdict = "over" if over else "within"
-        below = f"slowest {_factor(slowest):.3f} × ({text(slowest.name)}), {verdict} the challenge's limit of {LIMIT} ×"
-        tiles.append(tile("Real-time factor", f"{factor:.3f} <small>×</small>", _meter(factor, _factor(slowest)) + below, over))
+        below = f"slowest {slowest:.3f} × ({text(song.name)}), {verdict} the challenge's limit of {LIMIT} ×"
+        tiles.append(tile("Real-time factor", f"{factor:.3f} <small>×</small>", _meter(factor, slowest) + below, over))
     if scored or failed:
-        others = [(len(tracks) - len(scored), "separated, not scored"), (len(failed), "failed")]
-        below = ", ".join(f"{number} {what}" for number, what in others if number)
-        figure = f"{len(scored)} <small>of {len(tracks) + len(failed)}</small>"
+        others = [(len(songs) - len(scored), "separated, not scored"), (len(failed), "failed")]
+        below = ", ".join(f"{number} {state}" for number, state in others if number)
+        figure = f"{len(scored)} <small>of {len(songs) + len(failed)}</small>"
         tiles.append(tile("Songs scored", figure, below, bool(failed)))
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
 
 def tile(name: str, figure: str, below: str, warns: bool = False) -> str:
-    """A figure among those that matter most; name, figure and what is below are markup."""
+    """Return a tile: a name, a large figure and a line below it, all of them markup. A tile that warns is coloured."""
     kind = "tile warns" if warns else "tile"
     return f'<div class="{kind}"><dt>{name}</dt><dd class="figure">{figure}</dd><dd class="below">{below}</dd></div>'
 
 
-def _factor(track: Track) -> float:
-    return track.separation_seconds / track.seconds
-
-
 def _meter(factor: float, slowest: float) -> str:
-    """The real-time factor on a line that has the limit marked."""
+    """Return a bar of the mean and the slowest real-time factor, with a mark at the limit."""
     whole = 1.1 * max(LIMIT, slowest)
     at = {name: f"{100 * value / whole:.1f}%" for name, value in (("mean", factor), ("worst", slowest), ("limit", LIMIT))}
     return (
@@ -151,25 +153,25 @@ def _meter(factor: float, slowest: float) -> str:
     )
 
 
-def _scores(scored: Sequence[Track], tracks: Sequence[Track]) -> str:
-    """Chart and table; nothing where nothing was scored."""
+def _scores(scored: Sequence[Song], songs: Sequence[Song]) -> str:
+    """Return the chart and the table of the scores; nothing if no song was scored."""
     if not scored:
         return ""
     means, instruments = _means(scored), list(scored[0].sdr)
-    classes = [_series(whose, means) for whose in means]
-    songs = "song" if len(scored) == 1 else f"{len(scored)} songs"
-    label = f"Global SDR by instrument, mean over {songs}"
-    series = {SPEAKER.get(whose, whose): values for whose, values in means.items()}
+    classes = [_series(name, means) for name in means]
+    averaged = "song" if len(scored) == 1 else f"{len(scored)} songs"
+    label = f"Global SDR by instrument, mean over {averaged}"
+    series = {ROW_NAMES.get(name, name): values for name, values in means.items()}
     legend = "".join(f'<li class="{kind}">{text(name)}</li>' for name, kind in zip(series, classes, strict=True))
     chart = bar_chart([*instruments, "mean"], series, classes, label)
     heads = "".join(f'<th scope="col">{text(name)}</th>' for name in [*instruments, "mean"])
-    rows = _group("means", f"Mean over {songs}", means)
-    for number, track in enumerate(tracks, 1):
-        if track.scores:
-            name = f'<a href="#track-{number}">{text(track.name)}</a>'
-            if track.separation_seconds is not None:
-                name += f' <span class="speed">separated in {_factor(track):.3f} × its duration</span>'
-            rows += _group("song", name, {whose: _row(scores) for whose, scores in track.scores.items()})
+    rows = _group("means", f"Mean over {averaged}", means)
+    for number, song in enumerate(songs, 1):
+        if song.scores:
+            heading = f'<a href="#track-{number}">{text(song.name)}</a>'
+            if song.real_time_factor is not None:
+                heading += f' <span class="speed">separated in {song.real_time_factor:.3f} × its duration</span>'
+            rows += _group("song", heading, {name: _row(scores) for name, scores in song.scores.items()})
     wide = "wide long" if len(scored) > MANY else "wide"
     return (
         '<section class="scores" aria-labelledby="scores"><h2 id="scores">Scores</h2>'
@@ -181,43 +183,42 @@ def _scores(scored: Sequence[Track], tracks: Sequence[Track]) -> str:
     )
 
 
-def _series(whose: str, means: Mapping[str, object]) -> str:
-    """CSS class of whose bars they are."""
-    if whose in (ESTIMATES, MIXTURE):
-        return whose
-    return f"other-{[name for name in means if name not in (ESTIMATES, MIXTURE)].index(whose) % 4}"
+def _series(name: str, means: Mapping[str, object]) -> str:
+    """Return the CSS class of the bars of some estimates."""
+    if name in (ESTIMATES, MIXTURE):
+        return name
+    return f"other-{[other for other in means if other not in (ESTIMATES, MIXTURE)].index(name) % 4}"
 
 
-def _group(kind: str, name: str, rows: Mapping[str, Sequence[float]]) -> str:
-    """The rows of one song, or of all, under a name, which is markup."""
+def _group(kind: str, heading: str, rows: Mapping[str, Sequence[float]]) -> str:
+    """Return the table's rows of one song, or of the means, under a heading, which is markup."""
     columns = 1 + len(rows[ESTIMATES])
-    lines = [f'<tr><th scope="rowgroup" colspan="{columns}">{name}</th></tr>']
-    for whose, values in rows.items():
+    lines = [f'<tr><th scope="rowgroup" colspan="{columns}">{heading}</th></tr>']
+    for name, values in rows.items():
         cells = "".join(f"<td>{decibels(value, 3)}</td>" for value in values)
-        row = "ours" if whose == ESTIMATES else "compared"
-        lines.append(f'<tr class="{row}"><th scope="row">{text(SPEAKER.get(whose, whose))}</th>{cells}</tr>')
+        row = "ours" if name == ESTIMATES else "compared"
+        lines.append(f'<tr class="{row}"><th scope="row">{text(ROW_NAMES.get(name, name))}</th>{cells}</tr>')
     return f'<tbody class="{kind}">{"".join(lines)}</tbody>'
 
 
 def failed_list(failed: Mapping[str, str]) -> str:
-    """What failed, and why; nothing where nothing did."""
+    """Return the list of the failures with their reasons; nothing if there are none."""
     if not failed:
         return ""
     items = "".join(f"<li><b>{text(name)}</b>: {text(' '.join(reason.split()))}</li>" for name, reason in failed.items())
     return f'<section class="failed" aria-labelledby="failed"><h2 id="failed">Failed</h2><ul>{items}</ul></section>'
 
 
-def _track(number: int, track: Track, lanes: Sequence[Lane], opened: bool) -> str:
-    """The players of a track."""
-    name = text(track.name)
-    score = f'<span class="score">mean SDR {decibels(_mean(track.sdr.values()), 3)} dB</span>' if track.sdr else ""
+def _song(number: int, song: Song, lanes: Sequence[Lane], opened: bool) -> str:
+    """Return the section of a song: its name, its score and its player."""
+    score = f'<span class="score">mean SDR {decibels(fmean(song.sdr.values()), 3)} dB</span>' if song.sdr else ""
     figures = {
-        lane.name: f'<span class="sdr">{decibels(track.sdr[lane.instrument], 3)}<span class="unit"> dB</span></span>'
+        lane.name: f'<span class="sdr">{decibels(song.sdr[lane.instrument], 3)}<span class="unit"> dB</span></span>'
         for lane in lanes
-        if lane.kind == "estimate" and lane.instrument in track.sdr
+        if lane.kind == "estimate" and lane.instrument in song.sdr
     }
     return f"""
 <details class="track" id="track-{number}"{" open" if opened else ""}>
-<summary><h3>{name}</h3><span class="length">{clock(track.seconds)}</span>{score}</summary>
-{player(track.name, track.seconds, AudioFile(track.mixture).sample_rate, lanes, figures)}
+<summary><h3>{text(song.name)}</h3><span class="length">{clock(song.seconds)}</span>{score}</summary>
+{player(song.name, song.seconds, AudioFile(song.mixture).sample_rate, lanes, figures)}
 </details>"""

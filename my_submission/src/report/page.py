@@ -1,10 +1,10 @@
-"""One page of what came of separating songs: scores, pictures, and players that can be switched while they play.
+"""A page of separated songs: scores, pictures, and players that can be switched while they play.
 
-    tracks = [Track("song", Path("song/mixture.wav"), estimates={"vocals": Path("out/song/vocals.wav")})]
-    write_page("report.html", tracks, title="One song")
+    songs = [Song("song", Path("song/mixture.wav"), estimates={"vocals": Path("out/song/vocals.wav")})]
+    write_page("report.html", songs, title="One song")
 
-It opens from disk and asks for nothing on a network. Audio (16-bit FLAC) and pictures lie beside report.html in the folder
-report_audio, which belongs to the page and is replaced with it; embedded, they are in the page itself.
+The page opens from disk and needs no network. Its audio (16-bit FLAC) and pictures lie next to report.html in the folder
+report_audio, which belongs to the page and is replaced with it. With embed=True they are in the page itself.
 """
 
 from __future__ import annotations
@@ -23,23 +23,12 @@ from tqdm import tqdm
 from my_submission.src.common.errors import UserError
 from my_submission.src.evaluation.results import INSTRUMENTS, Result, score_files
 from my_submission.src.report import markup
-from my_submission.src.report.lanes import MIXTURE, Track, count_lanes, make_lanes, slug
+from my_submission.src.report.lanes import MIXTURE, Song, count_lanes, make_lanes, slug
 from my_submission.src.report.players import FILE_MARK
 
-__all__ = [
-    "ReportError",
-    "Track",
-    "add_options",
-    "check_options",
-    "check_path",
-    "evaluated_tracks",
-    "write_page",
-    "write_with_files",
-]
-
-MARKER = "made_with_the_page.txt"  # a folder of files that holds this may be replaced
+MARKER = "made_with_the_page.txt"  # a folder that holds this file belongs to a page and may be replaced
 TYPES = {".flac": "audio/flac", ".png": "image/png"}
-PIECE = 3 << 18  # bytes put into a page at a time; a multiple of 3, so that base64 goes on without padding
+PIECE = 3 << 18  # bytes embedded at a time; a multiple of 3, so that base64 needs no padding between pieces
 
 
 class ReportError(UserError):
@@ -47,44 +36,46 @@ class ReportError(UserError):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that commands write a page by."""
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page to look at and listen to: FILE.html")
-    parser.add_argument("--embed", action="store_true", help="put audio and pictures into that page, not beside it")
+    """Add the options of every command that writes a page."""
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a page with scores, pictures and players: FILE.html (default: none)"
+    )
+    parser.add_argument(
+        "--embed", action="store_true", help="put audio and pictures into the page itself (default: into a folder next to it)"
+    )
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse options that mean nothing together, as a parser does."""
+    """Refuse --embed without --report as a usage error of the parser."""
     if options.embed and not options.report:
         parser.error("--embed puts audio into the page that --report names, and no page is asked for")
 
 
 def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ()) -> None:
-    """Refuse, before anything is computed, a page that could not be written or would overwrite something else.
+    """Raise ReportError for a page that cannot be written or would overwrite something else, before anything is computed.
 
-    `apart_from`: folders where it must not lie, because its audio would be taken for songs there.
-
-    Raises ReportError.
+    `apart_from` names folders of songs: the page's audio would be taken for songs there.
     """
     if page.suffix.lower() not in (".html", ".htm") or page.is_dir() or not page.absolute().parent.is_dir():
         raise ReportError(f"--report {page}: expected the name of an .html file in a folder that exists")
     for folder in [] if embed else apart_from:
         if folder.resolve() in page.resolve().parents:
             raise ReportError(f"--report {page}: lies among the songs of {folder}; expected a place elsewhere")
-    beside = _files_folder(page)
-    if not embed and _is_taken(beside):
+    files = _files_folder(page)
+    if not embed and _is_taken(files):
         raise ReportError(
-            f"--report {page}: its audio goes to {beside}, where something else is; move that, or name another page"
+            f"--report {page}: its audio goes to {files}, where something else is; move that, or name another page"
         )
 
 
-def evaluated_tracks(results: Sequence[Result], data: Path, predictions: Path) -> list[Track]:
-    """The tracks of an evaluation."""
-    tracks = []
+def evaluated_songs(results: Sequence[Result], data: Path, predictions: Path) -> list[Song]:
+    """Return the songs of an evaluation of the dataset `data`, with the stems that lie in `predictions`."""
+    songs = []
     for result in results:
         folder, found = data / result.track, predictions / result.track
         there = [name for name in INSTRUMENTS if (folder / f"{name}.wav").is_file()]
-        tracks.append(
-            Track(
+        songs.append(
+            Song(
                 result.track,
                 folder / "mixture.wav",
                 estimates={name: found / f"{name}.wav" for name in INSTRUMENTS},
@@ -94,39 +85,38 @@ def evaluated_tracks(results: Sequence[Result], data: Path, predictions: Path) -
                 separation_seconds=result.separation_seconds,
             )
         )
-    return tracks
+    return songs
 
 
 def write_page(
     path: str | Path,
-    tracks: Sequence[Track],
+    songs: Sequence[Song],
     *,
     title: str,
     facts: Mapping[str, object] | None = None,
     failed: Mapping[str, str] | None = None,
     embed: bool = False,
 ) -> None:
-    """Write the page and its folder of files, both or none, in memory that does not depend on the length of the songs.
+    """Write the page and its folder of files, both or none, in constant memory.
 
-    Where a track was scored, the scores of its mixture, taken as the estimate of every instrument, are computed too.
+    For scored songs, the scores of the mixture, taken as the estimate of every instrument, are computed and shown too.
 
     Args:
         path: of the page, ending in .html.
-        tracks: what it shows, in this order.
-        title: its heading.
-        facts: what made it: name -> value.
-        failed: tracks that it cannot show -> why.
-        embed: put audio and pictures into the page.
+        songs: in the order of the page.
+        title: heading of the page.
+        facts: settings shown at the end: name -> value (default: none).
+        failed: song -> why it is not on the page (default: none).
+        embed: put audio and pictures into the page, to send it as a single file (default: into a folder next to it).
 
-    Raises ReportError, AudioError and MetricError, what was there before being left as it was.
+    Raises ReportError, AudioError and MetricError; a page that was there before is then left untouched.
     """
 
     def make(files: Path) -> str:
-        compared = [_with_mixture_scores(track) for track in tracks]
-        with tqdm(total=sum(map(count_lanes, tracks)), desc="page", unit="lane", leave=False, disable=None) as bar:
+        compared = [_with_mixture_scores(song) for song in songs]
+        with tqdm(total=sum(map(count_lanes, songs)), desc="page", unit="lane", leave=False, disable=None) as bar:
             lanes = [
-                make_lanes(track, files, f"{number:03d}_{slug(track.name)}", bar.update)
-                for number, track in enumerate(tracks, 1)
+                make_lanes(song, files, f"{number:03d}_{slug(song.name)}", bar.update) for number, song in enumerate(songs, 1)
             ]
         return markup.page(title, compared, lanes, facts or {}, failed or {})
 
@@ -136,15 +126,15 @@ def write_page(
 def write_with_files(page: Path, make: Callable[[Path], str], embed: bool) -> None:
     """Write a page and its folder of files, both or none.
 
-    `make` is given a folder to fill and returns the page's HTML, in which names of files there stand between FILE_MARKs.
+    `make` gets a folder, fills it with files and returns the page's HTML, in which their names stand between FILE_MARKs.
 
-    Raises ReportError and what `make` raises, what was there before being left as it was.
+    Raises ReportError and everything that `make` raises; a page that was there before is then left untouched.
     """
     check_path(page, embed)
     folder = _files_folder(page)
-    partial, scratch = (place.with_name(f".{place.name}.partial") for place in (page, folder))
+    partial, scratch = (target.with_name(f".{target.name}.partial") for target in (page, folder))
     try:
-        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a run that was killed
         scratch.mkdir()
         (scratch / MARKER).write_text(f"Audio and pictures of {page.name!a}, replaced or removed with it.\n")
         _write(partial, make(scratch), scratch, None if embed else folder.name)
@@ -162,28 +152,28 @@ def _files_folder(page: Path) -> Path:
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether there is something that is no page's."""
+    """Return whether something is there that belongs to no page."""
     if not folder.is_dir():
         return folder.exists() or folder.is_symlink()
     return not (folder / MARKER).is_file() and any(folder.iterdir())
 
 
-def _with_mixture_scores(track: Track) -> Track:
-    """The track, compared with its mixture too, if it was scored."""
-    if not track.sdr:
-        return track
-    scores = {name: score_files(track.references[name], track.mixture) for name in track.sdr}
-    return dataclasses.replace(track, compared={**track.compared, MIXTURE: scores})
+def _with_mixture_scores(song: Song) -> Song:
+    """Return a scored song with its mixture among the compared estimates; return any other song as it is."""
+    if not song.sdr:
+        return song
+    scores = {name: score_files(song.references[name], song.mixture) for name in song.sdr}
+    return dataclasses.replace(song, compared={**song.compared, MIXTURE: scores})
 
 
-def _write(page: Path, html: str, files: Path, beside: str | None) -> None:
-    """Write the page, the places of its files filled in: names below the folder `beside`, or the files themselves."""
+def _write(page: Path, html: str, files: Path, folder: str | None) -> None:
+    """Write the page; replace the marked names by links into `folder`, or, if it is None, by the files themselves."""
     with page.open("w", encoding="utf-8", newline="\n") as out:
         for index, piece in enumerate(html.split(FILE_MARK)):  # text, file, text, ...
             if index % 2 == 0:
                 out.write(piece)
-            elif beside is not None:
-                out.write(quote(f"{beside}/{piece}", errors="surrogateescape"))
+            elif folder is not None:
+                out.write(quote(f"{folder}/{piece}", errors="surrogateescape"))
             else:
                 out.writelines(_data_url(files / piece))
 
@@ -197,7 +187,7 @@ def _data_url(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _in_place(scratch: Path, folder: Path, embed: bool) -> Iterator[None]:
-    """Put the folder of files in its place while the page is; what was there before comes back if that fails."""
+    """Move the folder of files to its final place around the same move of the page; put the former one back on an error."""
     former = folder.with_name(f".{folder.name}.former")
     shutil.rmtree(former, ignore_errors=True)
     if folder.exists() and not _is_taken(folder):

@@ -1,13 +1,13 @@
-"""A waveform and a spectrogram of a song of any length, from blocks in passing: memory depends on neither.
+"""A waveform and a spectrogram of a song of any length, drawn block by block in constant memory.
 
     pictures = Pictures(sample_rate=44100, seconds=240.0)
-    for block in source.blocks():              # [C, n]
+    for block in stream.blocks():              # [C, n]
         pictures.add(block)
     pictures.finish()
     pictures.waveform(peak=pictures.peak, colour=(69, 133, 199))     # PNG, as bytes
     pictures.spectrogram(top=pictures.top)
 
-Lanes that are to be compared get one `peak` and one `top`: the larger of theirs.
+Lanes to be compared share one `peak` and one `top`: the largest of theirs.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-COLUMNS = 1000  # of a picture, fewer where there is little to show
+COLUMNS = 1000  # of a picture; a very short song has fewer
 WAVEFORM_ROWS = 72
 BANDS = 96  # rows of a spectrogram, the lowest band at the bottom
-LOWEST, HIGHEST = 32.0, 16000.0  # Hz; a logarithmic axis, or bass would be a line at the bottom
+LOWEST, HIGHEST = 32.0, 16000.0  # Hz; on a linear axis, bass would be a line at the bottom
 RANGE = 70.0  # dB from the brightest colour to the darkest
-SHADES = 64  # as many as an eye tells apart; more would only make the files larger
-WINDOW_SECONDS = 0.09  # tells neighbouring notes of a bass apart, and drums still have edges
-QUIETEST_PEAK = 0.01  # what is below is drawn small, not blown up
-QUIETEST_TOP = -50.0  # dB; the same for the colours, so that silence is as dark as they get
+SHADES = 64  # about as many as the eye distinguishes; more only make the files larger
+WINDOW_SECONDS = 0.09  # long enough to separate neighbouring notes of a bass, short enough for sharp drums
+QUIETEST_PEAK = 0.01  # a quieter song is drawn small instead of being magnified
+QUIETEST_TOP = -50.0  # dB; the same for the colours, so that silence gets the darkest one
 
 
 class Pictures:
-    """What the two pictures of a lane need of its audio, of which `seconds` are shown."""
+    """The two pictures of a lane, which show `seconds` of its audio."""
 
     def __init__(self, sample_rate: int, seconds: float) -> None:
         self.samples = max(1, round(seconds * sample_rate))
@@ -44,21 +44,21 @@ class Pictures:
         size = 1 << max(4, round(np.log2(WINDOW_SECONDS * sample_rate)))
         self.window = np.hanning(size + 1)[:-1].astype(np.float32)
         self.window *= 2 / self.window.sum()  # a full-scale sine is at 0 dB
-        self.hop = max(1, min(size // 2, self.samples // self.columns))  # misses nothing, and no column is left empty
+        self.hop = max(1, min(size // 2, self.samples // self.columns))  # every sample is in a window, and every column has one
         self.bands = _band_weights(size, sample_rate)
         self.power = np.zeros((BANDS, self.columns), np.float32)
-        self.windows = np.zeros(self.columns, np.int64)  # in each column
-        self.waiting = np.zeros((1, size // 2), np.float32)  # samples that windows to come reach back to
-        self.centre = 0  # of the next window, samples
+        self.windows = np.zeros(self.columns, np.int64)  # number of windows in each column
+        self.waiting = np.zeros((1, size // 2), np.float32)  # the last samples, which the next windows need
+        self.centre = 0  # of the next window, in samples
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """Go on with [C, n]."""
+        """Add the next block [C, n]."""
         self.channels = len(block)
         self._add_to_spectrogram(block)
         block = block[:, : max(0, self.samples - self.position)]
         if block.shape[1] == 0:
             return
-        first, last = (self._column(self.position + offset) for offset in (0, block.shape[1] - 1))
+        first, last = self._columns_of(self.position + np.array([0, block.shape[1] - 1]))
         columns = np.arange(first, last + 1)
         starts = np.maximum(0, -(-columns * self.samples // self.columns) - self.position)
         self.low[columns] = np.minimum(self.low[columns], np.minimum.reduceat(block.min(axis=0), starts))
@@ -67,12 +67,12 @@ class Pictures:
         self.position += block.shape[1]
 
     def finish(self) -> None:
-        """Say that nothing follows."""
+        """Complete the pictures after the last block."""
         self._add_to_spectrogram(np.zeros((self.channels, len(self.window) // 2), np.float32))
 
     @property
     def peak(self) -> float:
-        """The largest sample."""
+        """The largest absolute sample."""
         return float(max(self.high.max(), -self.low.min()))
 
     @property
@@ -81,7 +81,10 @@ class Pictures:
         return float(self._decibels().max())
 
     def waveform(self, peak: float, colour: tuple[int, int, int]) -> bytes:
-        """PNG: what the samples span in each column, pale, and their RMS, full; `peak` touches the edges."""
+        """Return a PNG: pale from the smallest to the largest sample of each column, opaque for their RMS.
+
+        `peak` is the sample value at the edges, `colour` is (red, green, blue), 0 to 255.
+        """
         peak = max(peak, QUIETEST_PEAK)
         middle = WAVEFORM_ROWS / 2
         rms = np.sqrt(self.squares * self.columns / self.samples)
@@ -91,19 +94,21 @@ class Pictures:
         return png(np.round(shade * (SHADES - 1)), np.tile(colour, (SHADES, 1)), opacity)
 
     def spectrogram(self, top: float) -> bytes:
-        """PNG: power of bands over time, `top` dB being the brightest."""
+        """Return a PNG: the power of the bands over time; `top`, in dB, gets the brightest colour."""
         level = (self._decibels() - max(top, QUIETEST_TOP)) / RANGE + 1
         return png(np.round(level[::-1].clip(0, 1) * (SHADES - 1)), colour_map(SHADES))
 
     def _add_to_spectrogram(self, block: NDArray[np.float32]) -> None:
-        waiting = np.broadcast_to(self.waiting, (len(block), self.waiting.shape[1]))  # of one channel at the beginning
+        waiting = np.broadcast_to(
+            self.waiting, (len(block), self.waiting.shape[1])
+        )  # it has one channel before the first block
         audio = np.concatenate([waiting, block], axis=1)
         frames = (audio.shape[1] - len(self.window)) // self.hop + 1
         if frames > 0:
             views = np.lib.stride_tricks.sliding_window_view(audio, len(self.window), axis=1)[:, :: self.hop]
             spec = np.fft.rfft(views * self.window)  # [C, L, F]
             power = (spec.real**2 + spec.imag**2).mean(axis=0) @ self.bands  # [L, bands]
-            columns = self._column(self.centre + self.hop * np.arange(frames))
+            columns = self._columns_of(self.centre + self.hop * np.arange(frames))
             shown = columns < self.columns
             np.add.at(self.power.T, columns[shown], power[shown])
             np.add.at(self.windows, columns[shown], 1)
@@ -111,18 +116,19 @@ class Pictures:
             audio = audio[:, self.hop * frames :]
         self.waiting = audio.copy()
 
-    def _column(self, sample: int) -> int:
-        return sample * self.columns // self.samples
+    def _columns_of(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        return samples * self.columns // self.samples
 
     def _decibels(self) -> NDArray[np.float32]:
-        """[bands, columns]"""
+        """Return the level of each band in each column, dB: [bands, columns]."""
         return 10 * np.log10(self.power / np.maximum(1, self.windows) + 1e-12)
 
 
 def _band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
-    """[F, bands]: triangles in Hz around each band's middle, so wide that none falls between two bins.
+    """Return [F, bands]: triangles around the bands' centres, wide enough that each contains a bin.
 
-    They add powers up, not average them: music falls off towards high frequencies, where bands are wide.
+    A band sums the powers of its bins; it does not average them. High bands contain many bins, which makes up for the power
+    that music lacks at high frequencies.
     """
     bins = np.arange(size // 2 + 1) * sample_rate / size
     middles = np.geomspace(LOWEST, HIGHEST, BANDS)
@@ -131,22 +137,25 @@ def _band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
 
 
 def height_of(frequency: float) -> float:
-    """How far up a frequency is in a spectrogram, as a fraction of its height."""
+    """Return the position of a frequency (Hz) in a spectrogram, as a fraction of the height from the bottom."""
     return float(np.log(frequency / LOWEST) / np.log(HIGHEST / LOWEST))
 
 
 def _bars(above: NDArray[np.floating], below: NDArray[np.floating]) -> NDArray[np.floating]:
-    """[rows, columns]: how much of each pixel lies between two heights, counted in rows from the top; a row at least."""
+    """Return the coverage [rows, columns] of each pixel by bars between two heights, which are rows from the top.
+
+    Every bar is at least one row high.
+    """
     middle, half = (above + below) / 2, np.maximum(0.5, (below - above) / 2)
     rows = np.arange(WAVEFORM_ROWS)[:, None]
     return (np.minimum(rows + 1, middle + half) - np.maximum(rows, middle - half)).clip(0, 1)
 
 
 def colour_map(shades: int) -> NDArray[np.uint8]:
-    """[shades, 3], sRGB: from almost black over violet and orange to a pale yellow.
+    """Return sRGB colours [shades, 3], 0 to 255: from almost black through violet and orange to a pale yellow.
 
-    A straight line in OKLab's lightness (B. Ottosson, 2020), which is what makes equal steps of level look equal, while the
-    hue turns and the colours are strongest in the middle.
+    OKLab's lightness (B. Ottosson, 2020) grows linearly, so equal steps of level look equal. The hue turns, and the colours
+    are strongest in the middle.
     """
     step = np.linspace(0, 1, shades)
     lightness, chroma, hue = 0.14 + 0.82 * step, 0.04 + 0.13 * np.sin(np.pi * step), np.radians(280 + 175 * step)
@@ -167,9 +176,9 @@ def colour_map(shades: int) -> NDArray[np.uint8]:
 
 
 def png(pixels: NDArray, palette: NDArray, opacity: NDArray | None = None) -> bytes:
-    """An image [rows, columns] of indices into `palette` [n, 3], with an opacity (0 to 255) for each of its colours."""
+    """Return a PNG of an image [rows, columns] of indices into `palette` [n, 3]; opacity [n] is 0 to 255 (default: opaque)."""
     rows, columns = pixels.shape
-    lines = np.zeros((rows, columns + 1), np.uint8)  # each begins with its filter: 0, none
+    lines = np.zeros((rows, columns + 1), np.uint8)  # each begins with its filter type: 0 for none
     lines[:, 1:] = pixels
     header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)  # 8 bits, palette, not interlaced
     chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", palette.astype(np.uint8).tobytes())]

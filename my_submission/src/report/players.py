@@ -1,6 +1,6 @@
-"""The HTML of a player: what is listened to, lane by lane, at one position. page.js brings it to life.
+"""The HTML of a player: the lanes of a song, which share one position. page.js makes it work.
 
-Every name goes through `text`; places of files are marked, and filled in as the page is written.
+Every name goes through `text`. Names of files stand between FILE_MARKs; `page.write_with_files` replaces them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from my_submission.src.common.text import shown
 from my_submission.src.report.lanes import Lane
 from my_submission.src.report.pictures import height_of
 
-FILE_MARK = "\0"  # around the name of a file; no text has one, as none keeps its control characters
-TAIL = 3 * 4096  # samples at the end, three blocks of FLAC, into which Chromium (156) may seek and never arrive
+FILE_MARK = "\0"  # around the name of a file; `text` escapes it everywhere else
+TAIL = 3 * 4096  # samples: in the last three FLAC blocks of a file, a seek may never finish (seen in Chromium 156)
 
 
 def text(value: object) -> str:
-    """Anything as text of the page, or in quotes as an attribute's: on one line, nothing in it markup, nothing invisible."""
+    """Return anything as escaped text on one line, for the page or for a quoted attribute; invisible characters are shown."""
     return escape(shown(str(value)))
 
 
 def clock(seconds: float) -> str:
-    """A time like 3:07."""
+    """Return a time like 3:07."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
@@ -36,16 +36,16 @@ def player(
     begin: float = 0.0,
     strip: str = "",
 ) -> str:
-    """The player of a song, with a row for each of its lanes; the first is heard.
+    """Return the player of a song, with a row for each lane; at first only the first lane is heard.
 
     Args:
         name: of the song.
         seconds: its duration.
         sample_rate: of its audio, Hz.
-        lanes: what can be heard.
-        figures: name of a lane -> what stands beside it, as markup.
-        begin: where it begins to play, seconds.
-        strip: markup of a row above the lanes.
+        lanes: the rows of the player, one or more.
+        figures: name of a lane -> markup shown next to it, such as its score.
+        begin: where playing begins, seconds (default: 0).
+        strip: markup of a row above the lanes (default: none).
     """
     ticks = "".join(_tick(tick, seconds) for tick in _ticks(seconds))
     rows = "".join(_lane(position, lane, figures.get(lane.name, "")) for position, lane in enumerate(lanes, 1))
@@ -88,12 +88,12 @@ alt="Spectrogram of {name}" src="{FILE_MARK}{lane.spectrogram}{FILE_MARK}"></div
 
 
 def _tick(tick: int, seconds: float) -> str:
-    """A time on the ruler; those at its ends do not stick out."""
+    """Return a label of the ruler; labels at its ends are aligned so that they do not stick out."""
     kind = "begin" if tick == 0 else "end" if tick > 0.97 * seconds else "within"
     return f'<span class="{kind}" style="left:{100 * tick / seconds:.3f}%">{clock(tick)}</span>'
 
 
 def _ticks(seconds: float) -> list[int]:
-    """Times for a ruler, ten at most."""
+    """Return the times of a ruler's labels, seconds: at most eleven, or one per half hour in a very long song."""
     step = next((step for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600) if seconds / step <= 10), 1800)
     return list(range(0, int(seconds) + 1, step))
