@@ -1,4 +1,4 @@
-"""The command line of a person with a song, in real processes."""
+"""The separate command, in this process and in real ones."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Song = Callable[..., Path]
 
 
 def listing(folder: Path) -> list[str]:
-    """Every file in a folder and below, the hidden ones too."""
+    """Return every file in a folder and below, including hidden ones."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command in this process: status, output, errors."""
+    """Run the command in this process; return its exit status, output and errors."""
     status = cli.run(separate.main, [*map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -66,7 +66,9 @@ def test_the_demo_says_what_it_is(
     assert "model demo: seeds 0 on cpu in fp32, overlap 2 ->" in printed
 
 
-def test_good_songs_are_done_and_bad_ones_named(make_song: Song, run_python: Callable[..., object], tmp_path: Path) -> None:
+def test_good_songs_are_separated_and_bad_ones_are_named(
+    make_song: Song, run_python: Callable[..., object], tmp_path: Path
+) -> None:
     good = make_song(tmp_path / "good.mp3", seconds=0.2)
     mono = make_song(tmp_path / "mono.flac", seconds=0.1, channels=1)
     cut = make_song(tmp_path / "cut.wav", seconds=0.2)
@@ -102,9 +104,9 @@ def test_good_songs_are_done_and_bad_ones_named(make_song: Song, run_python: Cal
             assert (info.frames, info.channels, info.samplerate, info.subtype) == (frames, channels, 44100, "PCM_16")
 
 
-def test_torchrun_shares_the_songs_and_one_failure_stops_nobody(make_song: Song, tmp_path: Path) -> None:
+def test_torchrun_shares_the_songs_and_a_failure_stops_no_other_rank(make_song: Song, tmp_path: Path) -> None:
     make_song(tmp_path / "in" / "b.wav", seconds=2)
-    (tmp_path / "in" / "a.wav").write_text("not a song")  # the first process is done at once, and has failed
+    (tmp_path / "in" / "a.wav").write_text("not a song")  # the first rank fails at once
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "my_submission", "separate"]
     options = [str(tmp_path / "in"), "--model", str(MODEL), "--seeds", "0", "--out", str(tmp_path / "out")]
     result = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -114,7 +116,7 @@ def test_torchrun_shares_the_songs_and_one_failure_stops_nobody(make_song: Song,
     assert listing(tmp_path / "out") == [f"b/{stem}" for stem in STEMS]
 
 
-def test_an_interrupt_leaves_nothing_half_written_and_the_rest_is_done_later(make_song: Song, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_whole_songs_and_nothing_half_written(make_song: Song, tmp_path: Path) -> None:
     make_song(tmp_path / "in" / "a.wav", seconds=0.05)
     make_song(tmp_path / "in" / "b.wav", seconds=60)
     command = [sys.executable, "-u", "-m", "my_submission", "separate", str(tmp_path / "in"), "--model", str(MODEL)]
@@ -134,7 +136,7 @@ def test_an_interrupt_leaves_nothing_half_written_and_the_rest_is_done_later(mak
     assert listing(out / "a") == STEMS
 
 
-def test_files_that_cannot_be_finished_cost_no_other_song(
+def test_a_song_that_cannot_be_written_costs_no_other(
     make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = StemWriter._finish
@@ -177,7 +179,7 @@ def test_the_next_song_is_decoded_while_one_is_separated(
     assert run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", tmp_path / "out")[0] == 0
 
 
-def test_what_is_done_is_passed_over(make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_separated_songs_are_skipped(make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song = make_song(tmp_path / "song.wav", seconds=0.05)
     command = (song, "--model", MODEL, "--seeds", "0", "--out", tmp_path / "out", "--overlap", "1")
     assert run(capsys, *command)[0] == 0
@@ -194,7 +196,9 @@ def test_what_is_done_is_passed_over(make_song: Song, tmp_path: Path, capsys: py
     assert soundfile.info(bass).frames == 2205
 
 
-def test_formats_rates_and_clipping(make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stems_keep_rate_and_proportion_and_do_not_clip(
+    make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("soxr")
     song = make_song(tmp_path / "loud.wav", seconds=0.1, rate=48000, level=1)
     command = (song, "--model", MODEL, "--seeds", "0", "--overlap", "2")
@@ -278,7 +282,7 @@ def test_folders_stand_for_the_audio_below_them(make_song: Song, tmp_path: Path)
         separate.find_jobs([Path("x/song.mp3"), Path("y/song.mp3")], tmp_path)
 
 
-def test_the_front_door_lists_its_verbs(run_python: Callable[..., object]) -> None:
+def test_the_main_command_lists_its_subcommands(run_python: Callable[..., object]) -> None:
     result = run_python(
         "-c",
         """

@@ -1,4 +1,4 @@
-"""evaluate_locally.py: what it prints and writes, what it goes on with, what it refuses."""
+"""evaluate_locally.py: its output, its files, how it continues after an interruption, and its refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +23,24 @@ import soundfile
 
 import evaluate_locally
 from my_submission import user_config
+from my_submission.aicrowd_wrapper import AIcrowdWrapper
 from my_submission.src import audio
 from my_submission.src.common import cli
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.journal import Journal
+from my_submission.src.evaluation.evaluate import JOURNAL, settings_of_run, track_names
+from my_submission.src.evaluation.evaluate import evaluate as evaluate_tracks
+from my_submission.src.evaluation.metrics import METRICS, Metric
 from tests.helpers.paths import GOLDEN, ROOT
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")
 
 
 class PlainModel:
-    """What the contract asks of a model, and no more: every instrument is a quarter of the mixture."""
+    """A model with the minimum that the contract asks for: every instrument is a quarter of the mixture."""
 
     instruments = INSTRUMENTS
-    sizes: list[int]  # of the mixtures it was given
+    sizes: list[int]  # of the mixtures that it got
 
     def separate_music_file(self, mixture: np.ndarray, sample_rate: int) -> tuple[dict, dict]:
         self.sizes.append(len(mixture))
@@ -44,7 +49,7 @@ class PlainModel:
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The plain model becomes user_config's; gives the list of the mixtures' sizes that it has been given."""
+    """Make the plain model user_config's; return the list to which it appends the sizes of its mixtures."""
     monkeypatch.delenv("AICROWD_DATASET_DIR", raising=False)
     monkeypatch.delenv("AICROWD_PUBLIC_SHARED_DIR", raising=False)
     monkeypatch.setattr(PlainModel, "sizes", [], raising=False)
@@ -53,7 +58,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def make_track(folder: Path, samples: int = 2000, stems: tuple[str, ...] = INSTRUMENTS) -> Path:
-    """A track whose mixture is the sum of four noises, those in `stems` being written."""
+    """Write a track whose mixture is the sum of four noises, and those noises that `stems` names."""
     folder.mkdir(parents=True, exist_ok=True)
     noises = 0.1 * np.random.default_rng(samples).standard_normal((4, samples, 2))
     soundfile.write(folder / "mixture.wav", noises.sum(0), 44100)
@@ -72,7 +77,7 @@ def evaluate(tmp_path: Path, *more: object) -> int:
 
 
 def scores(path: Path) -> list[list[str]]:
-    """The columns of a CSV that do not depend on the clock."""
+    """Return the columns of a CSV file that do not depend on the clock."""
     with path.open(newline="") as file:
         return [row[:4] for row in csv.reader(file)]
 
@@ -82,7 +87,7 @@ def sdr(reference: Path, estimate: Path) -> float:
     return 10 * np.log10(((truth**2).sum() + 1e-7) / (((truth - found) ** 2).sum() + 1e-7))
 
 
-def test_the_command_from_another_folder(tmp_path: Path, small_model: Path, run_python: Callable) -> None:
+def test_the_command_runs_from_another_folder(tmp_path: Path, small_model: Path, run_python: Callable) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     odd = 'a, "quoted"\nname'
     make_track(data / odd)
@@ -142,7 +147,7 @@ evaluate_locally.main(sys.argv[1:])
 """
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(
+def test_a_killed_evaluation_continues_where_it_stopped(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     for index, track in enumerate("abcd"):
@@ -162,7 +167,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     try:
         while piece := os.read(screen, 1 << 16):
             drawn += piece
-    except OSError:  # how Linux says that the other end of a terminal is gone
+    except OSError:  # Linux raises this when the other end of a terminal is closed
         pass
     os.close(screen)
     assert process.wait(60) == -9, drawn.decode()
@@ -172,7 +177,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     assert sorted(path.name for path in (tmp_path / "out" / "c").iterdir()) == ["bass.wav", "drums.wav"]  # half separated
 
     with (tmp_path / "out" / "evaluation.jsonl").open("a") as file:
-        file.write('{"track": "c", "secon')  # as if it had died while it wrote this
+        file.write('{"track": "c", "secon')  # as if it had been killed in the middle of this line
     written = []
     write = audio.write
     monkeypatch.setattr(audio, "write", lambda path, *rest: (written.append(path.parent.name), write(path, *rest)))
@@ -196,7 +201,7 @@ def test_an_interrupt_keeps_the_journal(
         write(path, *rest)
 
     write = audio.write
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # cli.run sets it for good
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # cli.run replaces it and does not restore it
     monkeypatch.setattr(audio, "write", interrupt)
     for index, track in enumerate("ab"):
         make_track(tmp_path / "data" / track, 1000 + index)
@@ -207,7 +212,7 @@ def test_an_interrupt_keeps_the_journal(
     assert "going on" in capsys.readouterr().out
 
 
-def test_a_finished_evaluation_begins_anew(tmp_path: Path, sizes: list[int], capsys: pytest.CaptureFixture) -> None:
+def test_a_finished_evaluation_starts_again(tmp_path: Path, sizes: list[int], capsys: pytest.CaptureFixture) -> None:
     make_track(tmp_path / "data" / "a")
     assert evaluate(tmp_path) == evaluate(tmp_path) == 0
     assert sizes == [2000, 2000]
@@ -236,7 +241,7 @@ def test_tracks_that_changed_are_done_again(tmp_path: Path, sizes: list[int]) ->
     assert sizes == [1000, 1001, 1002, 1500, 1001]
 
 
-def test_other_settings_begin_anew_and_are_named(
+def test_other_settings_start_again_and_are_named(
     tmp_path: Path, small_model: Path, capsys: pytest.CaptureFixture, sizes: list[int]
 ) -> None:
     make_track(tmp_path / "data" / "a", 500)
@@ -246,16 +251,16 @@ def test_other_settings_begin_anew_and_are_named(
     assert evaluate(tmp_path, *options, 1, "--batch-size", 3) == 1
     assert "going on" in capsys.readouterr().out
     assert evaluate(tmp_path, *options, 2) == 1
-    assert "beginning anew: overlap was 1, is 2\n" in capsys.readouterr().out
+    assert "starting again: overlap was 1, is 2\n" in capsys.readouterr().out
     shutil.copy(small_model / "step100000_seed0.ckpt", small_model / "step100000_seed1.ckpt")
     assert evaluate(tmp_path, *options, 2, "--seeds", "0,1") == 1
     told = capsys.readouterr().out
-    assert "beginning anew: step100000_seed1.ckpt was " in told
+    assert "starting again: step100000_seed1.ckpt was " in told
     assert "step100000_seed2.ckpt was " in told
     assert "going on" not in told
 
 
-def test_a_file_that_is_no_journal_is_refused_and_left(tmp_path: Path, sizes: list[int]) -> None:
+def test_a_file_that_is_no_journal_is_refused_and_left_untouched(tmp_path: Path, sizes: list[int]) -> None:
     make_track(tmp_path / "data" / "a")
     journal = tmp_path / "out" / "evaluation.jsonl"
     journal.parent.mkdir()
@@ -299,7 +304,7 @@ def test_a_failing_track_costs_no_other_and_leaves_no_old_stems(
     assert "drums.wav: the estimate has shape [1100, 2], expected the reference's [1000, 2]; is it a stem of" in printed.err
     assert "vocals.wav: the estimate has 44100 Hz, expected the reference's 22050 Hz" in printed.err
     assert "failed: c: KeyError: 'chorus'" in printed.err
-    assert "fail_on_c" in printed.err  # a model of the user's own: where it failed
+    assert "fail_on_c" in printed.err  # the traceback shows where the user's own model failed
     assert "tracks: 1 scored, 0 separated and not scored, 3 failed" in printed.out
     assert list((tmp_path / "out" / "c").iterdir()) == []
 
@@ -325,7 +330,7 @@ def test_without_options_the_kits_folders_are_used(tmp_path: Path, sizes: list[i
     assert len(list((tmp_path / "evaluator_outputs" / "a").iterdir())) == 4
 
 
-def test_what_cannot_be_evaluated_is_refused_at_the_door(tmp_path: Path, sizes: list[int]) -> None:
+def test_bad_data_options_and_models_are_refused_before_separating(tmp_path: Path, sizes: list[int]) -> None:
     data = tmp_path / "data"
     with pytest.raises(UserError, match="data: no such folder, expected a dataset; name yours with --data"):
         evaluate(tmp_path)
@@ -354,3 +359,81 @@ def test_what_cannot_be_evaluated_is_refused_at_the_door(tmp_path: Path, sizes: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file", "three"]
     assert len(list((data / "a").iterdir())) == 5
     assert sizes == []
+
+
+def test_a_further_metric_is_one_entry_of_metrics(
+    tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    make_track(tmp_path / "data" / "a")
+    (tmp_path / "data" / "z").mkdir()  # fails, so that the evaluation is not finished
+    assert evaluate(tmp_path) == 1
+    sdr_line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("a: "))
+
+    def peak_error(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+        return max(float(np.abs(reference - estimate).max()) for reference, estimate in pairs)
+
+    monkeypatch.setitem(METRICS, "peak_error", Metric(peak_error, ""))
+    assert evaluate(tmp_path, "--csv", tmp_path / "s.csv") == 1
+    assert sizes == [2000, 2000]  # the result without the new metric was not used again
+    expected = {}
+    for name in INSTRUMENTS:
+        truth, found = (soundfile.read(tmp_path / folder / "a" / f"{name}.wav")[0] for folder in ("data", "out"))
+        expected[name] = np.abs(truth - found).max()
+    rows = scores(tmp_path / "s.csv")
+    assert rows[0] == ["track", "instrument", "sdr", "peak_error"]
+    np.testing.assert_allclose([float(row[3]) for row in rows[1:5]], [*expected.values()], atol=1e-5)
+    printed = capsys.readouterr().out.splitlines()
+    line = next(line for line in printed if line.startswith("a: "))
+    assert line.split("; ")[0] == sdr_line.split("; ")[0]
+    assert line.split("; ")[1].startswith(f"peak_error: bass {expected['bass']:.3f}, ")
+    assert f"mean_peak_error: {np.mean([*expected.values()]):.3f}" in printed
+    entry = json.loads((tmp_path / "out" / "evaluation.jsonl").read_text().splitlines()[-1])
+    assert list(entry["peak_error"]) == list(INSTRUMENTS)
+    assert evaluate(tmp_path, "--csv", tmp_path / "again.csv") == 1
+    assert sizes == [2000, 2000]
+    assert scores(tmp_path / "again.csv") == rows
+
+
+class SeededModel(PlainModel):
+    """A user's own ensemble: it describes itself, as a Separator does, without being one."""
+
+    note, redone_chunks, overlap = "mind the gap", 3, 1
+
+    def members(self) -> dict[int, PlainModel]:
+        return {0: PlainModel(), 7: PlainModel()}
+
+    def settings(self) -> dict[str, object]:
+        return {"overlap": self.overlap}
+
+
+def test_an_own_ensemble_is_described_and_its_members_are_scored(
+    tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(user_config, "MySeparationModel", SeededModel)
+    make_track(tmp_path / "data" / "a")
+    (tmp_path / "data" / "z").mkdir()
+    assert evaluate(tmp_path, "--each-seed") == 1
+    printed = capsys.readouterr().out
+    assert "note: mind the gap" in printed
+    means = dict(re.findall(r"^(mean_sdr|seed \d by itself): (.*)$", printed, re.MULTILINE))
+    assert list(means) == ["mean_sdr", "seed 0 by itself", "seed 7 by itself"]
+    assert len(set(means.values())) == 1  # each member separates like the ensemble
+    assert "3 chunks overflowed in half precision" in printed
+    assert sizes == [2000] * 3
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["a"]  # no stems of members are kept
+    monkeypatch.setattr(SeededModel, "overlap", 2)
+    assert evaluate(tmp_path) == 1
+    assert "starting again: overlap was 1, is 2; each seed was seed 0, seed 7, is no\n" in capsys.readouterr().out
+
+
+def test_python_callers_evaluate_without_the_command(tmp_path: Path, sizes: list[int]) -> None:
+    data, predictions = make_track(tmp_path / "data" / "a").parent, tmp_path / "out"
+    predictions.mkdir()
+    wrapper = AIcrowdWrapper(data, predictions, model=PlainModel())
+    with Journal(predictions / JOURNAL, settings_of_run(data, wrapper.model)) as journal:
+        results, failed = evaluate_tracks(wrapper, track_names(data, predictions), journal)
+    assert failed == {}
+    assert [result.track for result in results] == ["a"]
+    for name, score in results[0].sdr.items():
+        assert score == pytest.approx(sdr(data / "a" / f"{name}.wav", predictions / "a" / f"{name}.wav"), abs=1e-3)
+    assert results[0].mean_sdr == pytest.approx(np.mean([*results[0].sdr.values()]))

@@ -15,7 +15,7 @@ def noise(seed: int, samples: int = 1000, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(seed).standard_normal((samples, 2))).astype(np.float32)
 
 
-def test_figures_worked_out_by_hand() -> None:
+def test_scores_match_values_computed_by_hand() -> None:
     reference = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)  # energy 2
     assert global_sdr(reference, reference / 2) == pytest.approx(10 * math.log10(2 / 0.5), abs=1e-5)
     assert global_sdr(reference, -reference) == pytest.approx(10 * math.log10(2 / 8), abs=1e-5)
@@ -28,7 +28,7 @@ def test_all_samples_of_all_channels_count_together() -> None:
     assert global_sdr(reference, estimate) == pytest.approx(10 * math.log10((10 * 0.82 + 1e-7) / (20 * 0.01 + 1e-7)), abs=1e-4)
 
 
-def test_silent_stems_get_no_special_case() -> None:
+def test_silent_stems_are_no_special_case() -> None:
     silence, loud = np.zeros((500, 2), np.float32), noise(0, 500)
     energy = float((loud.astype(np.float64) ** 2).sum())
     assert global_sdr(silence, silence) == 0
@@ -36,7 +36,7 @@ def test_silent_stems_get_no_special_case() -> None:
     assert global_sdr(loud, loud) == pytest.approx(10 * math.log10(energy / 1e-7), abs=1e-4)
 
 
-def test_float64_and_the_layout_in_memory_change_nothing() -> None:
+def test_dtype_and_memory_layout_do_not_change_the_score() -> None:
     reference, estimate = noise(0, 300_000), noise(1, 300_000, 0.05)
     score = global_sdr(reference, estimate)
     assert isinstance(score, float)

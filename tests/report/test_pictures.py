@@ -14,7 +14,7 @@ RATE = 44100
 
 
 def drawn(audio: np.ndarray, rate: int = RATE, block: int = 65536, seconds: float | None = None) -> Pictures:
-    """Pictures of [C, n]."""
+    """Return the pictures of audio [C, n]."""
     pictures = Pictures(rate, audio.shape[1] / rate if seconds is None else seconds)
     for start in range(0, audio.shape[1], block):
         pictures.add(audio[:, start : start + block].astype(np.float32))
@@ -23,7 +23,7 @@ def drawn(audio: np.ndarray, rate: int = RATE, block: int = 65536, seconds: floa
 
 
 @pytest.mark.parametrize("hertz", [55, 440, 5000])
-def test_a_tone_is_at_its_height_when_it_sounds(hertz: float) -> None:
+def test_a_tone_appears_at_its_frequency_and_time(hertz: float) -> None:
     seconds = np.arange(10 * RATE) / RATE
     tone = np.sin(2 * np.pi * hertz * seconds) * ((seconds >= 4) & (seconds < 6))
     pictures = drawn(np.stack([tone, tone]))
@@ -73,7 +73,7 @@ def test_pictures_do_not_depend_on_blocks(samples: int, rate: int) -> None:
         assert abs(difference).max() <= 1  # float32 sums
 
 
-def test_a_lane_of_another_length_keeps_to_the_tracks_time() -> None:
+def test_a_lane_of_another_length_uses_the_time_axis_of_the_song() -> None:
     noise = 0.5 * np.random.default_rng(0).standard_normal((1, 4 * RATE))
     short, long = drawn(noise, seconds=8), drawn(noise, seconds=2)
     image = decode(short.waveform(short.peak, (1, 2, 3)))
@@ -96,10 +96,10 @@ def test_memory_does_not_grow_with_the_song() -> None:
         return most
 
     assert peak(60) < 1.2 * peak(12)
-    assert peak(60) < 60e6  # bytes; the song alone would be 31 MB, and a picture of it without streaming ten times that
+    assert peak(60) < 60e6  # bytes; the song alone is 31 MB, and without streaming its pictures need ten times as much
 
 
-def test_colours_get_evenly_lighter() -> None:
+def test_colours_get_lighter_in_even_steps() -> None:
     red, green, blue = ((colour_map(SHADES) / 255) ** 2.2).T
     lightness = np.cbrt(0.2126 * red + 0.7152 * green + 0.0722 * blue)
     steps = np.diff(lightness)

@@ -1,8 +1,9 @@
-"""The page: its numbers, names and files. Its pictures: test_pictures.py; in a browser: test_report_page.py."""
+"""The page: its numbers, names and files. test_pictures.py tests its pictures, test_report_page.py the page in a browser."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import re
 import shutil
@@ -31,7 +32,7 @@ ODD = ['<b>&amp; "it\'s" <i>', "100% #1?", "a\nb\tc", "Ünïcode–猫 🎷", "<
 
 
 def make_track(folder: Path, samples: int = 6000, stems: tuple[str, ...] = INSTRUMENTS) -> Path:
-    """A track whose mixture is the sum of four noises, those in `stems` being written."""
+    """Write a track whose mixture is the sum of four noises, and those noises that `stems` names."""
     folder.mkdir(parents=True, exist_ok=True)
     noises = 0.1 * np.random.default_rng(samples).standard_normal((4, samples, 2)) * np.array([0.5, 1, 2, 3])[:, None, None]
     soundfile.write(folder / "mixture.wav", noises.sum(0).clip(-1, 1), RATE)
@@ -41,8 +42,8 @@ def make_track(folder: Path, samples: int = 6000, stems: tuple[str, ...] = INSTR
     return folder
 
 
-def some_track(folder: Path, name: str = "song") -> report.Song:
-    """A track that is its own estimate, at half its level."""
+def some_song(folder: Path, name: str = "song") -> report.Song:
+    """Return a song whose estimates are its references at half their level."""
     make_track(folder)
     for instrument in INSTRUMENTS:
         soundfile.write(folder / f"e_{instrument}.wav", soundfile.read(folder / f"{instrument}.wav")[0] / 2, RATE)
@@ -62,7 +63,7 @@ def sdr(reference: Path, estimate: Path) -> float:
 
 
 def listing(folder: Path) -> list[str]:
-    """Every file in a folder and below, the hidden ones too."""
+    """Return every file in a folder and below, including hidden ones."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -77,7 +78,7 @@ class QuarterModel:
 
 @pytest.fixture
 def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """evaluate_locally in this process, with a model of a few lines."""
+    """Return a function that runs evaluate_locally in this process, with QuarterModel."""
     monkeypatch.delenv("AICROWD_DATASET_DIR", raising=False)
     monkeypatch.delenv("AICROWD_PUBLIC_SHARED_DIR", raising=False)
     monkeypatch.setattr(user_config, "MySeparationModel", QuarterModel)
@@ -132,22 +133,22 @@ def test_the_numbers_of_an_evaluation_are_those_of_its_files(
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_seeds_are_compared_where_they_ran(tmp_path: Path) -> None:
-    tracks = [some_track(tmp_path / name, name) for name in "ab"]
+def test_means_are_shown_only_for_seeds_scored_on_every_song(tmp_path: Path) -> None:
+    songs = [some_song(tmp_path / name, name) for name in "ab"]
     seeds = {"seed 0": dict.fromkeys(INSTRUMENTS, 3.0), "seed <1>": dict.fromkeys(INSTRUMENTS, -1.5)}
     only = {"seed 0": seeds["seed 0"]}
-    tracks = [report.page.dataclasses.replace(track, compared=seeds if track.name == "a" else only) for track in tracks]
-    report.write_page(tmp_path / "page.html", tracks, title="x")
+    songs = [dataclasses.replace(song, compared=seeds if song.name == "a" else only) for song in songs]
+    report.write_page(tmp_path / "page.html", songs, title="x")
     page = Page(tmp_path / "page.html")
     means, first, second = page.scores().values()
-    assert list(means) == ["this model", "seed 0", "mixture"]  # the other seed's mean would be of other songs
+    assert list(means) == ["this model", "seed 0", "mixture"]  # the mean of the other seed would be over fewer songs
     assert first["seed <1>"] == [-1.5] * 5
     assert list(second) == ["this model", "seed 0", "mixture"]
     assert "seed 0: bass 3.0, drums 3.0" in page.text  # of the chart's description
 
 
 def test_names_are_text_everywhere(tmp_path: Path) -> None:
-    plain = some_track(tmp_path / "in", "plain")
+    plain = some_song(tmp_path / "in", "plain")
     report.write_page(tmp_path / "plain.html", [plain], title="plain", facts={"a": "b"}, failed={"c": "d"})
     odd = []
     for name in ODD:
@@ -165,20 +166,20 @@ def test_names_are_text_everywhere(tmp_path: Path) -> None:
     assert text(b"caf\xe9".decode(errors="surrogateescape")) == "&#x27;caf\\udce9&#x27;"  # a name that is not UTF-8
 
 
-def test_embedded_files_are_those_beside(tmp_path: Path) -> None:
-    track = some_track(tmp_path / "in")
-    report.write_page(tmp_path / "page.html", [track], title="x")
-    beside = {file.name: file.read_bytes() for file in Page(tmp_path / "page.html").files()}
-    report.write_page(tmp_path / "page.html", [track], title="x", embed=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "page.html"]  # the folder went with the page it was of
+def test_embedded_files_equal_those_in_the_folder(tmp_path: Path) -> None:
+    song = some_song(tmp_path / "in")
+    report.write_page(tmp_path / "page.html", [song], title="x")
+    in_folder = {file.name: file.read_bytes() for file in Page(tmp_path / "page.html").files()}
+    report.write_page(tmp_path / "page.html", [song], title="x", embed=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "page.html"]  # the folder was removed with its page
     page = Page(tmp_path / "page.html")
     assert page.files() == []
     embedded = [source.split(";base64,") for source in page.sources if source != "data:,"]
     assert {kind for kind, _ in embedded} == {"data:audio/flac", "data:image/png"}
-    assert sorted(base64.b64decode(data) for _, data in embedded) == sorted(beside.values())
+    assert sorted(base64.b64decode(data) for _, data in embedded) == sorted(in_folder.values())
 
 
-def test_embedding_goes_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_embedded_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report.page, "PIECE", 3 * 100)
     (tmp_path / "a.png").write_bytes(bytes(range(256)) * 5)
     pieces = list(report.page._data_url(tmp_path / "a.png"))
@@ -191,8 +192,8 @@ def test_embedding_goes_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_failure_leaves_the_former_page_whole(
     where: str, embed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    track = some_track(tmp_path / "in")
-    report.write_page(tmp_path / "page.html", [track], title="the former")
+    song = some_song(tmp_path / "in")
+    report.write_page(tmp_path / "page.html", [song], title="the former")
     former = {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)}
 
     def fail(*_: object, **__: object) -> None:
@@ -210,25 +211,25 @@ def test_a_failure_leaves_the_former_page_whole(
     else:
         monkeypatch.setattr(Path, "replace", at_the_end)
     with pytest.raises(KeyboardInterrupt if where == "the end" else UserError) as caught:
-        report.write_page(tmp_path / "page.html", [track], title="the new one", embed=embed)
+        report.write_page(tmp_path / "page.html", [song], title="the new one", embed=embed)
     if where != "the end":
         assert str(caught.value) == f"{tmp_path / 'page.html'}: cannot be written (No space left on device); is the disk full?"
     assert {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)} == former
     monkeypatch.undo()
-    report.write_page(tmp_path / "page.html", [track], title="the new one")
+    report.write_page(tmp_path / "page.html", [song], title="the new one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "page.html", "page_audio"]
 
 
 def test_the_first_page_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    track = some_track(tmp_path / "in")
-    whole = track.estimates["other"].read_bytes()
-    track.estimates["other"].write_bytes(whole[:2000])
+    song = some_song(tmp_path / "in")
+    whole = song.estimates["other"].read_bytes()
+    song.estimates["other"].write_bytes(whole[:2000])
     with pytest.raises(UserError, match=r"e_other.wav: is cut off"):
-        report.write_page(tmp_path / "page.html", [track], title="x")
+        report.write_page(tmp_path / "page.html", [song], title="x")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_what_cannot_be_a_page_is_refused_before_anything_is_separated(
+def test_bad_page_paths_are_refused_before_separating(
     tmp_path: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
     make_track(tmp_path / "data" / "a")
@@ -250,7 +251,7 @@ def test_what_cannot_be_a_page_is_refused_before_anything_is_separated(
     assert "--embed puts audio into the page that --report names" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "folder.html", "mine_audio"]
     assert (tmp_path / "mine_audio" / "song.flac").read_text() == "precious"
-    assert evaluate("--report", tmp_path / "mine.html", "--embed") == 0  # nothing goes there then
+    assert evaluate("--report", tmp_path / "mine.html", "--embed") == 0  # an embedded page needs no folder
     assert (tmp_path / "mine_audio" / "song.flac").read_text() == "precious"
 
 
@@ -264,7 +265,7 @@ def test_separate_writes_a_page_without_scores(
     assert run("--report", tmp_path / "in" / "page.html") == 2
     assert "lies among the songs" in capsys.readouterr().err
     assert run() == 2  # one of three is bad
-    assert run("--report", tmp_path / "page.html") == 2  # what was done before is on the page too
+    assert run("--report", tmp_path / "page.html") == 2  # the page shows songs of the earlier run too
     captured = capsys.readouterr()
     assert "1 of 3 songs failed" in captured.err
     assert f"report: {tmp_path / 'page.html'}" in captured.out
@@ -278,14 +279,14 @@ def test_separate_writes_a_page_without_scores(
     assert all(path.is_file() for path in page.files())
     assert [soundfile.info(path).frames for path in audio[::5]] == [soundfile.info(path).frames for path in songs]
     assert (tmp_path / "out" / "page.html").exists() is False
-    assert run("--report", tmp_path / "out" / "page.html") == 2  # below --out, nothing is taken for a song
+    assert run("--report", tmp_path / "out" / "page.html") == 2  # nothing below --out is taken for a song
     assert "lies among" not in capsys.readouterr().err
 
 
 def test_lanes_of_an_instrument_share_their_scales(tmp_path: Path) -> None:
-    track = some_track(tmp_path / "in")  # estimates are half the references
+    song = some_song(tmp_path / "in")  # estimates are half the references
     (tmp_path / "files").mkdir()
-    lanes = lanes_module.make_lanes(track, tmp_path / "files", "001", lambda: None)
+    lanes = lanes_module.make_lanes(song, tmp_path / "files", "001", lambda: None)
     assert [lane.name for lane in lanes[:3]] == ["mixture", "bass, estimate", "bass, reference"]
     images = {lane.name: decode((tmp_path / "files" / lane.waveform).read_bytes()) > 0 for lane in lanes}
     for instrument in INSTRUMENTS:
@@ -342,16 +343,16 @@ def test_contrast_is_enough_in_light_and_dark() -> None:
             assert contrast(bar, "paper") >= 2.7, bar
 
 
-def test_the_page_is_in_the_folder_that_is_copied(tmp_path: Path, run_python: Callable[..., object]) -> None:
-    track = some_track(tmp_path / "in")
+def test_a_copy_of_the_package_writes_a_page_without_torch(tmp_path: Path, run_python: Callable[..., object]) -> None:
+    song = some_song(tmp_path / "in")
     shutil.copytree(
         Path(report.__file__).parents[2], tmp_path / "kit" / "my_submission", ignore=shutil.ignore_patterns("*.ckpt")
     )
     program = f"""
 from pathlib import Path
 from my_submission.src import report
-track = report.Song("song", Path({str(track.mixture)!r}), {{"bass": Path({str(track.mixture)!r})}})
-report.write_page("page.html", [track], title="x")
+song = report.Song("song", Path({str(song.mixture)!r}), {{"bass": Path({str(song.mixture)!r})}})
+report.write_page("page.html", [song], title="x")
 assert report.__file__.startswith({str(tmp_path)!r})
 import sys
 assert "torch" not in sys.modules

@@ -36,8 +36,8 @@ STATE = """
     };"""
 
 
-def make_tracks(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS) -> list[report.Song]:
-    """Tracks of tones, with references and scores."""
+def make_songs(folder: Path, names: list[str] = NAMES, seconds: float = SECONDS) -> list[report.Song]:
+    """Return songs of tones, with references and scores."""
     folder.mkdir()
     time = np.arange(round(seconds * RATE)) / RATE
     for number, instrument in enumerate(INSTRUMENTS, 1):
@@ -59,16 +59,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two tracks, in a place whose name needs care."""
+    """Write a page of two songs; return its path, which is full of special characters."""
     folder = tmp_path_factory.mktemp("a & b #1 100% ü?")
     page = folder / 'the "page" <1> #2.html'
-    report.write_page(page, make_tracks(folder / "songs"), title="Evaluation of <b>x</b>", failed={"<i>": "because"})
+    report.write_page(page, make_songs(folder / "songs"), title="Evaluation of <b>x</b>", failed={"<i>": "because"})
     return page
 
 
 @pytest.fixture
 def page(browser: Browser, written: Path) -> Iterator[Browser]:
-    """The page, opened anew; whatever the test does with it, nothing is logged and nothing asked for but files."""
+    """Open the page again. During the test it must log nothing and request nothing but files."""
     browser.console()
     browser.open(Path(written))
     browser.requests()
@@ -85,7 +85,7 @@ def state(page: Browser, track: str = "#track-1") -> dict:
 
 
 def wait_until_playing(page: Browser, track: str = "#track-1", after: float = 0.0) -> None:
-    """Until all lanes play, in step, past a time."""
+    """Wait until all lanes play, synchronised, past a time in seconds."""
     page.wait(
         """[...document.querySelectorAll(arguments[0] + " audio")].map((a) => a.paused ? -1 : a.currentTime).every(
             (time, _, times) => time > arguments[1] && Math.abs(time - times[0]) < 0.05)""".replace("\n", " "),
@@ -98,7 +98,7 @@ def lane(number: int, part: str, track: str = "#track-1") -> str:
     return f"{track} .lane:nth-of-type({number}) {part}"
 
 
-def test_it_opens_with_everything_in_its_place(page: Browser) -> None:
+def test_the_page_opens_with_its_names_pictures_and_chart(page: Browser) -> None:
     assert page.run("return document.title") == "Evaluation of <b>x</b>"
     heads = page.run("return [...document.querySelectorAll('h3')].map((head) => head.textContent)")
     assert heads == [NAMES[0], ascii(NAMES[1])]
@@ -128,7 +128,7 @@ def test_no_audio_is_read_before_it_is_played(browser: Browser, written: Path) -
     assert len(asked) == 9
 
 
-def test_players_play_in_step_and_switching_keeps_the_position(page: Browser) -> None:
+def test_lanes_play_together_and_switching_keeps_the_position(page: Browser) -> None:
     page.click("#track-1 .play")
     wait_until_playing(page, after=0.3)
     assert state(page)["button"] == "Pause"
@@ -143,7 +143,7 @@ def test_players_play_in_step_and_switching_keeps_the_position(page: Browser) ->
         assert after["heard"] == after["solo"] == [heard]
         assert not any(after["paused"])
         assert max(after["times"]) - min(after["times"]) < 0.1
-        passed = after["times"][0] - before["times"][0]  # of a lane that is the clock or not: no jump either way
+        passed = after["times"][0] - before["times"][0]  # neither switching to the clock's lane nor from it may jump
         assert 0 <= last - before["times"][heard] == pytest.approx(passed, abs=0.1)
     page.click("#track-1 .play")
     stopped = state(page)
@@ -166,32 +166,32 @@ def test_solo_is_one_lane_unless_ctrl_or_shift_is_held(page: Browser) -> None:
     page.click(lane(9, ".solo"))
     assert state(page)["heard"] == [8]
     page.click(lane(9, ".solo"))
-    assert state(page)["heard"] == [0]  # what is not muted
+    assert state(page)["heard"] == [0]  # the only lane that is not muted
     assert page.run("return document.querySelector('.lane.heard').getAttribute('aria-label')") == "mixture"
 
 
-def test_mute_takes_a_lane_out_and_brings_it_in(page: Browser) -> None:
+def test_mute_silences_a_lane_and_brings_it_back(page: Browser) -> None:
     assert state(page)["mute"] == [*range(1, 9)]
     page.click(lane(4, ".mute"))
     page.click(lane(6, ".mute"))
     assert state(page)["heard"] == [0, 3, 5]
     page.click(lane(1, ".mute"))
     assert state(page)["heard"] == [3, 5]
-    page.click(lane(2, ".solo"))  # goes before mute
+    page.click(lane(2, ".solo"))  # solo overrides mute
     assert state(page)["heard"] == [1]
-    page.click(lane(2, ".mute"))  # muted already: is let in, and stays on solo
+    page.click(lane(2, ".mute"))  # was muted: the first click unmutes it, and it stays on solo
     page.click(lane(2, ".mute"))
     assert (state(page)["solo"], state(page)["heard"]) == ([], [3, 5])
     page.click(lane(4, ".mute"))
     page.click(lane(6, ".mute"))
     assert state(page)["told"] == "Hearing: nothing"
     page.click("#track-1 .play")
-    wait_until_playing(page)  # in silence, too
+    wait_until_playing(page)  # even when no lane is heard
     page.click(lane(4, ".mute"))
     assert state(page)["heard"] == [3]
 
 
-def test_keys_do_all_of_it(page: Browser) -> None:
+def test_keys_control_the_player(page: Browser) -> None:
     page.run("document.querySelector('#track-1 input').focus()")
     page.press("k")
     wait_until_playing(page)
@@ -216,15 +216,15 @@ def test_keys_do_all_of_it(page: Browser) -> None:
     page.press("0")
     assert state(page)["heard"] == [0]
     page.run("arguments[0].focus()", page.run("return document.querySelector('#track-1 .lane:nth-of-type(5) .solo')"))
-    page.press(" ")  # presses the button, and plays nothing
+    page.press(" ")  # presses the button, and does not play
     assert (state(page)["heard"], state(page)["button"]) == ([4], "Play")
-    assert state(page, "#track-2")["heard"] == [0]  # the other song has its own
+    assert state(page, "#track-2")["heard"] == [0]  # the other song has lanes of its own
     page.run("document.activeElement.blur()")
     page.press("k")
     assert all(state(page)["paused"])
 
 
-def test_everything_is_reached_by_tab_and_has_a_name_and_a_visible_focus(page: Browser) -> None:
+def test_tab_reaches_everything_with_a_name_and_a_visible_focus(page: Browser) -> None:
     reached = []
     page.run("document.activeElement.blur(); document.querySelector('#track-2').open = true")
     for _ in range(100):
@@ -244,7 +244,7 @@ def test_everything_is_reached_by_tab_and_has_a_name_and_a_visible_focus(page: B
     assert len(names) == 2 * (2 + 2 * 9)
 
 
-def test_a_click_on_a_picture_and_the_slider_go_there(page: Browser) -> None:
+def test_clicking_a_picture_and_moving_the_slider_seek(page: Browser) -> None:
     page.click(lane(7, ".spectrogram"), x=0.25)
     assert state(page)["slider"] == pytest.approx(SECONDS / 4, abs=0.05)
     assert page.run("return document.activeElement.className") == "player"  # so that keys work from here
@@ -266,7 +266,7 @@ def test_a_click_on_a_picture_and_the_slider_go_there(page: Browser) -> None:
     page.wait("document.querySelector('#track-1 audio').currentTime < 5")  # from the beginning again
 
 
-def test_it_stops_at_the_end(page: Browser) -> None:
+def test_playing_stops_at_the_end(page: Browser) -> None:
     page.click(lane(1, ".waveform"), x=0.97)
     page.click("#track-1 .play")
     page.wait("document.querySelector('#track-1 input').value > 11.7")
@@ -275,14 +275,14 @@ def test_it_stops_at_the_end(page: Browser) -> None:
     assert all(state(page)["paused"])
 
 
-def test_it_plays_from_anywhere_near_the_end(page: Browser) -> None:
+def test_playing_may_begin_anywhere_near_the_end(page: Browser) -> None:
     for left in (1.0, 0.5, 0.36, 0.3, 0.2, 0.05):  # seconds
         page.run("players[0].seek(arguments[0])", SECONDS - left)
         page.click("#track-1 .play")
         page.wait("!players[0].playing && players[0].position === players[0].seconds")
 
 
-def test_what_pauses_the_audio_pauses_the_player(page: Browser) -> None:
+def test_pausing_the_audio_pauses_the_player(page: Browser) -> None:
     page.click("#track-1 .play")
     wait_until_playing(page)
     page.run("document.querySelectorAll('#track-1 audio').forEach((audio) => audio.pause())")  # as a keyboard's media key does
@@ -306,12 +306,12 @@ def test_lanes_that_drift_are_brought_back(page: Browser) -> None:
     wait_until_playing(page, after=0.5)
     times = state(page)["times"]
     assert max(times) - min(times) < 0.1
-    assert times[0] < 8  # they came to the clock, not it to them
+    assert times[0] < 8  # the lanes moved to the clock, not the clock to the lanes
 
 
-def test_with_the_audio_inside_it_needs_nothing_beside_it(browser: Browser, tmp_path: Path) -> None:
-    tracks = make_tracks(tmp_path / "songs", seconds=4.0)
-    report.write_page(tmp_path / "page.html", tracks[:1], title="x", embed=True)
+def test_an_embedded_page_needs_no_other_file(browser: Browser, tmp_path: Path) -> None:
+    songs = make_songs(tmp_path / "songs", seconds=4.0)
+    report.write_page(tmp_path / "page.html", songs[:1], title="x", embed=True)
     shutil.move(tmp_path / "page.html", tmp_path / "songs" / "moved.html")
     browser.console()
     browser.requests()
@@ -329,13 +329,13 @@ def test_with_the_audio_inside_it_needs_nothing_beside_it(browser: Browser, tmp_
 
 
 def test_without_its_audio_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
-    tracks = make_tracks(tmp_path / "songs", seconds=3.0)
-    report.write_page(tmp_path / "page.html", tracks[:1], title="x")
+    songs = make_songs(tmp_path / "songs", seconds=3.0)
+    report.write_page(tmp_path / "page.html", songs[:1], title="x")
     (tmp_path / "page_audio" / "001_one_img_src_x_onerror_document_title_1_two_" / "0_mixture.flac").unlink()
     browser.open(tmp_path / "page.html")
     browser.click("#track-1 .play")
     browser.wait("document.querySelector('#track-1 .hearing').textContent.includes('cannot be played')")
-    told = "Hearing: nothing. 1 of 9 files cannot be played: is the folder beside the page there?"
+    told = "Hearing: nothing. 1 of 9 files cannot be played: is the folder next to the page there?"
     assert state(browser)["told"] == told
     browser.click(lane(2, ".solo"))
     browser.wait("document.querySelectorAll('#track-1 audio')[1].currentTime > 0.1")
@@ -344,13 +344,13 @@ def test_without_its_audio_the_page_says_so(browser: Browser, tmp_path: Path) ->
     browser.click("#track-1 .play")
     browser.wait("document.querySelector('#track-1 .hearing').textContent.includes('9 of 9 files cannot be played')")
     assert state(browser)["button"] == "Play"
-    browser.console()  # the browser's own words about files that are not there
+    browser.console()  # drops the browser's messages about the missing files
 
 
-def test_thirty_tracks_are_folded_and_lazy(browser: Browser, tmp_path: Path) -> None:
-    tracks = make_tracks(tmp_path / "songs", [f"song {number}" for number in range(30)], seconds=0.5)
-    tracks[1:19] = [dataclasses.replace(track, references={}, sdr={}) for track in tracks[1:19]]
-    report.write_page(tmp_path / "page.html", tracks, title="x")
+def test_thirty_songs_are_folded_and_load_lazily(browser: Browser, tmp_path: Path) -> None:
+    songs = make_songs(tmp_path / "songs", [f"song {number}" for number in range(30)], seconds=0.5)
+    songs[1:19] = [dataclasses.replace(song, references={}, sdr={}) for song in songs[1:19]]
+    report.write_page(tmp_path / "page.html", songs, title="x")
     assert (tmp_path / "page.html").stat().st_size < 1_000_000
     browser.console()
     browser.open(tmp_path / "page.html")
@@ -370,7 +370,7 @@ def test_thirty_tracks_are_folded_and_lazy(browser: Browser, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_it_fits_in_light_and_dark(browser: Browser, written: Path, tmp_path: Path, width: int) -> None:
+def test_the_page_fits_its_window_in_light_and_dark(browser: Browser, written: Path, tmp_path: Path, width: int) -> None:
     browser.open(written)
     grounds = []
     for scheme in ("light", "dark"):

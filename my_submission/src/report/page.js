@@ -1,11 +1,12 @@
 "use strict";
-// The players of a song, kept in step. A page opened from disk may not read its own files, so there is no mixer: each lane is
-// an <audio> element, all of them play at once, and muting decides which are heard. The first that is heard is the clock.
+// The players of the songs. A page opened from disk may not read its own files, so samples cannot be mixed here. Instead, each
+// lane is an <audio> element; all lanes play at once, and muting selects which are heard. The first lane that is heard is the
+// clock; the others are kept synchronised with it.
 
-const STEP = 200; // ms between two corrections
-const TOO_FAR = 0.3; // s off the clock, from where a lane is put right at once instead of a little faster or slower
-const CLOSE = 0.004; // s off the clock that nobody hears
-const PATIENCE = 2000; // ms that a lane is waited for to arrive somewhere
+const STEP = 200; // ms between two corrections of the lanes' positions
+const TOO_FAR = 0.3; // s off the clock; a lane that is further off jumps, instead of playing a little faster or slower
+const CLOSE = 0.004; // s off the clock; less is inaudible and is not corrected
+const PATIENCE = 2000; // ms; a seek that takes longer is not waited for
 const CALM = window.matchMedia("(prefers-reduced-motion: reduce)");
 const players = [];
 
@@ -30,7 +31,7 @@ class Lane {
     this.loaded = null;
   }
 
-  // Resolves when it can play, or it is known that it never will.
+  // Resolve when the lane can play, or when its file turns out to be broken.
   load() {
     const { audio } = this;
     this.loaded ??= new Promise((done) => {
@@ -42,7 +43,7 @@ class Lane {
     return this.loaded;
   }
 
-  // Resolves when it has arrived at a time, or was waited for long enough.
+  // Seek; resolve when the seek is done, or after PATIENCE.
   go(seconds) {
     this.audio.playbackRate = 1;
     if (this.broken || this.audio.currentTime === seconds) return Promise.resolve();
@@ -58,7 +59,7 @@ class Player {
   constructor(root) {
     this.root = root;
     this.seconds = Number(root.dataset.seconds);
-    this.latest = Math.max(0, this.seconds - Number(root.dataset.tail)); // where playing may begin
+    this.latest = Math.max(0, this.seconds - Number(root.dataset.tail)); // playing may begin no later than this
     this.lanes = [...root.querySelectorAll(".lane")].map((element) => new Lane(element));
     this.button = root.querySelector(".play");
     this.slider = root.querySelector("input");
@@ -67,7 +68,7 @@ class Player {
     this.hearing = root.querySelector(".hearing");
     this.position = Number(root.dataset.begin);
     this.playing = false;
-    this.turn = 0; // counts starts and pauses, so that a start that waited for its files knows whether it is still wanted
+    this.turn = 0; // counts starts and pauses: a start that waited for its files checks that no other followed
 
     this.button.addEventListener("click", () => this.toggle());
     this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
@@ -92,7 +93,7 @@ class Player {
     this.draw();
   }
 
-  // Lanes that are heard: those on solo, or, where none is, those not muted.
+  // The lanes that are heard: those on solo or, if there are none, those that are not muted.
   get heard() {
     const solo = this.lanes.filter((lane) => lane.solo);
     return (solo.length ? solo : this.lanes.filter((lane) => !lane.mute)).filter((lane) => !lane.broken);
@@ -115,7 +116,7 @@ class Player {
     this.start();
   }
 
-  // All lanes together: each waits until the last is where it is to begin.
+  // Start all lanes together, once every lane has reached the position.
   async start() {
     const turn = ++this.turn;
     await Promise.all(this.lanes.map((lane) => lane.load()));
@@ -161,7 +162,7 @@ class Player {
     this.seek(((event.clientX - box.left) / box.width) * this.seconds);
   }
 
-  // Take the position from the clock, once it moves.
+  // Take the position from the clock, if it is moving.
   read() {
     const audio = this.clock && this.clock.audio;
     if (audio && !audio.paused && !audio.seeking) this.position = Math.min(this.seconds, audio.currentTime);
@@ -170,7 +171,7 @@ class Player {
   tick(turn, corrected) {
     if (turn !== this.turn) return;
     if (this.clock.audio.ended) return void this.end();
-    if (this.clock.audio.paused) return void this.pause(); // by a key of the keyboard for all media, or by the browser
+    if (this.clock.audio.paused) return void this.pause(); // paused by a media key or by the browser
     const now = performance.now();
     this.read();
     if (now - corrected >= STEP) {
@@ -189,7 +190,7 @@ class Player {
     for (const { audio, broken } of this.lanes) {
       if (broken || audio === clock || audio.seeking || audio.ended) continue;
       const ahead = audio.currentTime - clock.currentTime;
-      const most = audio.muted ? 0.1 : 0.02; // of the speed: more would be heard
+      const most = audio.muted ? 0.1 : 0.02; // change of speed; in a lane that is heard, more would be audible
       if (Math.abs(ahead) > TOO_FAR && clock.currentTime < this.latest) audio.currentTime = clock.currentTime;
       else audio.playbackRate = Math.abs(ahead) < CLOSE ? 1 : 1 - Math.min(most, Math.max(-most, 2 * ahead));
     }
@@ -201,14 +202,14 @@ class Player {
     this.listen();
   }
 
-  solo(lane, besideOthers = false) {
+  solo(lane, keepOthers = false) {
     const wanted = !lane.solo;
-    if (!besideOthers) for (const other of this.lanes) other.solo = false;
+    if (!keepOthers) for (const other of this.lanes) other.solo = false;
     lane.solo = wanted;
     this.listen();
   }
 
-  // Between estimate and reference; from anything else to the first estimate.
+  // Switch between estimate and reference; from any other lane, switch to the first estimate.
   swap() {
     const now = this.heard.length === 1 ? this.heard[0] : null;
     const other = now && now.instrument && this.lanes.find((lane) => lane !== now && lane.instrument === now.instrument);
@@ -216,7 +217,7 @@ class Player {
     if (next && !next.solo) this.solo(next);
   }
 
-  // Let be heard what is to be heard, and say so.
+  // Mute all lanes that are not to be heard, and show which are heard.
   listen() {
     if (this.playing) this.read();
     const heard = this.heard;
@@ -230,7 +231,7 @@ class Player {
     }
     const broken = this.lanes.filter((lane) => lane.broken).length;
     const names = heard.map((lane) => lane.name).join(" + ") || "nothing";
-    const missing = broken ? `. ${broken} of ${this.lanes.length} files cannot be played: is the folder beside the page there?` : "";
+    const missing = broken ? `. ${broken} of ${this.lanes.length} files cannot be played: is the folder next to the page there?` : "";
     const told = `Hearing: ${names}${missing}`;
     if (this.hearing.textContent !== told) this.hearing.textContent = told;
     if (this.playing && this.clock) this.keepInStep();
@@ -255,7 +256,7 @@ class Player {
   key(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
-    if (event.key === " " && event.target.closest("button")) return; // presses it
+    if (event.key === " " && event.target.closest("button")) return; // the browser presses the button
     else if (event.key === " " || event.key.toLowerCase() === "k") this.toggle();
     else if (event.key.toLowerCase() === "t") this.swap();
     else if (event.key === "ArrowLeft") this.seek(this.position - (event.shiftKey ? 1 : 5));
@@ -271,7 +272,7 @@ class Player {
 
 for (const root of document.querySelectorAll(".player")) players.push(new Player(root));
 
-// A link to a song unfolds it.
+// Unfold the song that a link leads to.
 function unfold() {
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (target instanceof HTMLDetailsElement) {
@@ -282,7 +283,8 @@ function unfold() {
 }
 window.addEventListener("hashchange", unfold);
 unfold();
-// A song folded away stops.
+
+// Pause a song when it is folded away.
 for (const details of document.querySelectorAll(".track")) {
   details.addEventListener("toggle", () => {
     if (!details.open) players.find((player) => details.contains(player.root)).pause();
