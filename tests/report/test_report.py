@@ -321,7 +321,7 @@ def luminance(colour: str) -> float:
 
 
 def test_contrast_is_enough_in_light_and_dark() -> None:
-    """WCAG 2: 4.5 for text, 3 for what is drawn."""
+    """WCAG 2 asks for 4.5 for text and 3 for graphics."""
     css = (Path(report.markup.HERE) / "page.css").read_text(encoding="utf-8")
     schemes = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)[:2]

@@ -57,7 +57,7 @@ class Result:
 
     @property
     def is_scored(self) -> bool:
-        """Whether all four reference stems were there, and every metric has scored the track."""
+        """True if all four reference stems were there and every metric has scored the track."""
         return not self.missing and all(self.scores[metric] for metric in METRICS)
 
     @property

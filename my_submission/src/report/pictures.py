@@ -99,9 +99,8 @@ class Pictures:
         return png(np.round(level[::-1].clip(0, 1) * (SHADES - 1)), colour_map(SHADES))
 
     def _add_to_spectrogram(self, block: NDArray[np.float32]) -> None:
-        waiting = np.broadcast_to(
-            self.waiting, (len(block), self.waiting.shape[1])
-        )  # it has one channel before the first block
+        # At the beginning `waiting` has one channel.
+        waiting = np.broadcast_to(self.waiting, (len(block), self.waiting.shape[1]))
         audio = np.concatenate([waiting, block], axis=1)
         frames = (audio.shape[1] - len(self.window)) // self.hop + 1
         if frames > 0:
