@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from my_submission.src.audio.files import AudioFile, copied
+from my_submission.src.audio.files import AudioFile, tee_to_file
 from my_submission.src.report.pictures import Pictures
 
 COLOURS = {  # on white and on black
@@ -118,7 +118,7 @@ def _draw(path: Path, copy: Path, seconds: float) -> Pictures:
     """Read a file once: for its copy as 16-bit FLAC, and for its pictures."""
     source = AudioFile(path)
     pictures = Pictures(source.sample_rate, seconds)
-    for block in copied(source, copy):
+    for block in tee_to_file(source, copy):
         pictures.add(block)
     pictures.finish()
     return pictures
