@@ -107,8 +107,8 @@ def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, mon
     lonely[3210, 1] = 0.1
     soundfile.write(folder / "bass.wav", lonely, RATE)
     read = []
-    chunk = AudioFile.chunk
-    monkeypatch.setattr(AudioFile, "chunk", lambda self, *place: read.append(self.path.stem) or chunk(self, *place))
+    original = AudioFile.read
+    monkeypatch.setattr(AudioFile, "read", lambda self, *place: read.append(self.path.stem) or original(self, *place))
     find_tracks([tmp_path / "data"], config)
     assert {name: read.count(name) for name in INSTRUMENTS} == {"vocals": 1, "drums": 1, "bass": dataset.PROBES, "other": 1}
 

@@ -52,9 +52,8 @@ def _run_kernel(norm: nn.InstanceNorm2d, activation: nn.Module, x: Tensor) -> Te
 def kernel_matches_layers(device: torch.device) -> bool:
     """Whether the kernel's results on the device equal those of the layers within TOLERANCE. Warns if they do not."""
     generator = torch.Generator().manual_seed(0)
-    x = (3 + torch.randn(2, 3, 40, 130, generator=generator)).to(
-        device
-    )  # a plane is more than one block, but not a whole number of blocks
+    # a plane is more than one block, but not a whole number of blocks
+    x = (3 + torch.randn(2, 3, 40, 130, generator=generator)).to(device)
     norm = nn.InstanceNorm2d(3, affine=True).to(device)
     nn.init.uniform_(norm.weight)
     nn.init.uniform_(norm.bias)
