@@ -27,10 +27,10 @@ def test_resampling_keeps_the_phase_of_a_tone() -> None:
     pytest.importorskip("soxr")
     time = np.arange(48000) / 48000
     tone = np.sin(2 * np.pi * 440 * time, dtype=np.float32)[None]
-    there = np.concatenate(list(resample(np.array_split(tone, 7, axis=1), 48000, 44100)), axis=1)
-    assert there.shape == (1, 44100)
+    resampled = np.concatenate(list(resample(np.array_split(tone, 7, axis=1), 48000, 44100)), axis=1)
+    assert resampled.shape == (1, 44100)
     expected = np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
-    assert np.abs(there[0] - expected)[200:-200].max() < 1e-3
+    assert np.abs(resampled[0] - expected)[200:-200].max() < 1e-3
 
 
 def test_without_soxr_another_rate_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def tf32_matmul(precision: str, device: torch.device) -> Iterator[None]:
     TF32 rounds the factors to 10 bits. PyTorch allows it by default for convolutions but not for matrix products, so that
     fp32 would not be float32 everywhere. On other devices nothing is set: torch 2.9 warns about these settings.
     """
-    if device.type != "cuda":
+    if not _has_tf32(device):
         yield
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -80,6 +80,11 @@ def tf32_matmul(precision: str, device: torch.device) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = previous
+
+
+def _has_tf32(device: torch.device) -> bool:
+    """Whether the settings of TF32 have an effect on the device."""
+    return device.type == "cuda"
 
 
 def is_out_of_memory(error: Exception) -> bool:
