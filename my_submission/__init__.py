@@ -1,1 +1,1 @@
-"""A music demixing package in the shape of the Sound Demixing Challenge 2023 starter kit."""
+"""A music demixing package with the layout of the Sound Demixing Challenge 2023 starter kit."""

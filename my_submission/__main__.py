@@ -1,4 +1,4 @@
-"""`python -m my_submission VERB`: every command of the package. Each is imported only when called."""
+"""`python -m my_submission VERB` runs a command of the package. Each command's module is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 
 from my_submission.src.common import cli
 
-VERBS = {  # verb -> the module of its command below my_submission.src, and its meaning
+VERBS = {  # verb -> (module of the command in my_submission.src, line of the help)
     "separate": ("separate", "separate songs into stems"),
     "train": ("train", "train a network on a folder of tracks"),
-    "install": ("challenge.install", "put the published checkpoints in place"),
-    "synth": ("synth.command", "make songs of one's own, for tests and demos"),
-    "audit": ("audit.command", "find stems that are not what their names say"),
-    "corrupt": ("corrupt.command", "put faults into songs on purpose, and name them"),
+    "install": ("challenge.install", "install the published checkpoints"),
+    "synth": ("synth.command", "synthesize songs for tests and demos"),
+    "audit": ("audit.command", "find stems that do not match their names"),
+    "corrupt": ("corrupt.command", "put known faults into clean songs"),
     "preflight": ("challenge.preflight", "check everything that a submission needs"),
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hand the arguments to the command that the first one names."""
+    """Run the command that the first argument names with the other arguments, and return its exit status."""
     verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, (_, meaning) in VERBS.items())
     usage = f"usage: python -m my_submission VERB ...\n\n{verbs}\n\npython -m my_submission VERB --help explains each."
     if not argv or argv[0] in ("-h", "--help"):

@@ -1,4 +1,4 @@
-"""What the tests share: small models and short songs, made on the spot."""
+"""Fixtures of all tests: small models, short songs and processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.helpers.paths import GOLDEN, ROOT
 
 @pytest.fixture
 def small_model(tmp_path: Path) -> Path:
-    """A folder with a small network's config.yaml and three seeds: the golden ensemble."""
+    """Return a copy of the golden ensemble: a folder with the config.yaml and three checkpoints of a small network."""
     return Path(shutil.copytree(GOLDEN / "separation_A", tmp_path / "small_model"))
 
 
 @pytest.fixture
 def make_song() -> Callable[..., Path]:
-    """Writes noise, a different one per seed, into a file whose suffix says the format."""
+    """Return a function that writes noise to a file, in the format of its suffix; each seed gives other noise."""
 
     def make(
         path: Path, seconds: float = 0.3, channels: int = 2, rate: int = 44100, level: float = 0.1, seed: int = 0, **how: str
@@ -39,7 +39,7 @@ def make_song() -> Callable[..., Path]:
 
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python ARGUMENTS` in a process of its own, from the repository's root unless told otherwise."""
+    """Return a function that runs `python ARGUMENTS` in a new process, in the repository's root unless `cwd` is given."""
 
     def run(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

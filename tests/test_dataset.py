@@ -107,8 +107,8 @@ def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, mon
     lonely[3210, 1] = 0.1
     soundfile.write(folder / "bass.wav", lonely, RATE)
     read = []
-    chunk = AudioFile.chunk
-    monkeypatch.setattr(AudioFile, "chunk", lambda self, *place: read.append(self.path.stem) or chunk(self, *place))
+    original = AudioFile.read
+    monkeypatch.setattr(AudioFile, "read", lambda self, *place: read.append(self.path.stem) or original(self, *place))
     find_tracks([tmp_path / "data"], config)
     assert {name: read.count(name) for name in INSTRUMENTS} == {"vocals": 1, "drums": 1, "bass": dataset.PROBES, "other": 1}
 
@@ -116,7 +116,7 @@ def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, mon
 def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None:
     tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
     mixes = RandomMixes(tracks, config, seed=5)
-    stems = [[stem.chunk(0, track.num_samples) for stem in track.stems] for track in tracks]
+    stems = [[stem.read(0, track.num_samples) for stem in track.stems] for track in tracks]
     drawn, mixed = set(), set()
     for index in range(30):
         sources, numbers = mixes[index]
@@ -168,7 +168,7 @@ def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None
     together = 0
     for index in range(40):
         chunks = half[index].sources.numpy()
-        whole = [np.stack([stem.chunk(0, track.num_samples) for stem in track.stems]) for track in tracks]
+        whole = [np.stack([stem.read(0, track.num_samples) for stem in track.stems]) for track in tracks]
         starts = [np.flatnonzero((song[:, 0, : -960 + 1] == chunks[:, 0, :1]).all(axis=0)) for song in whole]
         found = any(
             (song[..., i : i + 960] == chunks).all() for song, places in zip(whole, starts, strict=True) for i in places

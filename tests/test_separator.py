@@ -343,14 +343,16 @@ def test_products_are_rounded_to_tf32_only_where_that_is_asked_for() -> None:
     before, seen = rounded(), {}
     assert before == [False, True]  # PyTorch's own: float32 convolutions are not float32
     for precision in device.PRECISIONS:
-        with device.autocast_to(precision, torch.device("cpu")):
+        with device.tf32_matmul(precision, torch.device("cuda")):
             seen[precision] = rounded()
+        with device.autocast_to(precision, torch.device("cpu")):
+            assert rounded() == before  # a CPU has no TF32
             half = torch.is_autocast_enabled("cpu")
             assert half == (precision in ("fp16", "bf16"))
         assert rounded() == before
     assert seen.pop("tf32") == [True, True]
     assert set(map(tuple, seen.values())) == {(False, False)}
-    with pytest.raises(ZeroDivisionError), device.tf32_matmul("tf32"):
+    with pytest.raises(ZeroDivisionError), device.tf32_matmul("tf32", torch.device("cuda")):
         _ = 1 / 0
     assert rounded() == before
 

@@ -132,7 +132,7 @@ def _is_silent(stem: AudioFile) -> bool:
     """Whether every sample is zero. That an ordinary stem is not shows at the first place looked at, or the second."""
     places = [stem.num_samples * (2 * i + 1) // (2 * PROBES) for i in range(PROBES)]
     for place in sorted(places, key=lambda place: abs(place - stem.num_samples // 2)):
-        if stem.chunk(place, PROBE).any():
+        if stem.read(place, PROBE).any():
             return False
     return not any(block.any() for block in stem.blocks())
 
@@ -203,7 +203,7 @@ class RandomMixes(Dataset):
 
     def _read(self, track: int, start: int, stem: int) -> Block:
         samples = self.audio.chunk_size
-        chunk = self.tracks[track].stems[stem].chunk(start, samples)
+        chunk = self.tracks[track].stems[stem].read(start, samples)
         return np.pad(chunk, ((0, 0), (0, samples - chunk.shape[1])))
 
 

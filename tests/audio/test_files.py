@@ -1,4 +1,4 @@
-"""Audio files in and out: formats, refusals, and folders that are whole or not there."""
+"""Audio files: formats, refusals, and folders of stems that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ FORMATS = {
 }
 
 
-def read_all(source: audio.AudioStream) -> np.ndarray:
-    return np.concatenate(list(source.blocks()), axis=1)
+def read_all(stream: audio.AudioStream) -> np.ndarray:
+    return np.concatenate(list(stream.blocks()), axis=1)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_every_format_is_read_whole(make_song: Callable[..., Path], tmp_path: Path, suffix: str) -> None:
+def test_every_format_is_read_to_its_end(make_song: Callable[..., Path], tmp_path: Path, suffix: str) -> None:
     rate = 48000 if suffix == "opus" else 44100
     path = make_song(tmp_path / f"song.{suffix}", seconds=2.5, rate=rate, **FORMATS[suffix])
-    source = AudioFile(path)
-    assert (source.sample_rate, source.channels) == (rate, 2)
-    samples = read_all(source)
-    assert samples.shape == (2, source.num_samples)
-    assert source.seconds == pytest.approx(2.5, abs=0.05)
+    file = AudioFile(path)
+    assert (file.sample_rate, file.channels) == (rate, 2)
+    samples = read_all(file)
+    assert samples.shape == (2, file.num_samples)
+    assert file.seconds == pytest.approx(2.5, abs=0.05)
     assert samples.dtype == np.float32
     assert 0.05 < np.sqrt(np.mean(samples**2)) < 0.15
 
@@ -52,15 +52,15 @@ def test_a_file_that_is_cut_off_is_refused(make_song: Callable[..., Path], tmp_p
         read_all(AudioFile(path))
 
 
-def test_a_wav_whose_size_a_stream_left_open_is_read(make_song: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_wav_that_was_written_into_a_pipe_is_read(make_song: Callable[..., Path], tmp_path: Path) -> None:
     path = make_song(tmp_path / "streamed.wav")
     data = bytearray(path.read_bytes())
-    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # what ffmpeg writes into a pipe
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # sizes that ffmpeg writes into a pipe
     path.write_bytes(data)
     assert read_all(AudioFile(path)).shape == (2, 13230)
 
 
-def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_audio_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("la la la")
     (tmp_path / "empty.wav").touch()
     (tmp_path / "x.raw").write_bytes(bytes(100))
@@ -79,16 +79,16 @@ def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused_with_the_place(tmp_path: Path, bad: float) -> None:
+def test_samples_that_are_not_finite_are_refused_with_their_time(tmp_path: Path, bad: float) -> None:
     samples = np.zeros((3 * 44100, 2), np.float32)
     samples[2 * 44100, 1] = bad
     soundfile.write(tmp_path / "bad.wav", samples, 44100, subtype="FLOAT")
-    for source in (AudioFile(tmp_path / "bad.wav"), AudioArray(samples, 44100, "an array")):
+    for stream in (AudioFile(tmp_path / "bad.wav"), AudioArray(samples, 44100, "an array")):
         with pytest.raises(AudioError, match=r"holds NaN or infinite samples \(near 1\.49 s\)"):
-            read_all(source)
+            read_all(stream)
 
 
-def test_arrays() -> None:
+def test_an_array_is_a_stream() -> None:
     array = np.random.default_rng(0).standard_normal((audio.BLOCK + 5, 2))
     np.testing.assert_array_equal(read_all(AudioArray(array, 44100)), array.T.astype(np.float32))
     assert AudioArray(array[:, 0], 44100).channels == 1
@@ -99,7 +99,7 @@ def test_arrays() -> None:
         AudioArray(np.zeros((0, 2)), 44100)
 
 
-def test_write_and_read(tmp_path: Path) -> None:
+def test_a_written_file_reads_back(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, (100_000, 2)).astype(np.float32)
     audio.write(tmp_path / "a.wav", samples, 44100, "FLOAT")
     again, rate = audio.read(tmp_path / "a.wav")
@@ -112,7 +112,7 @@ def test_write_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("container", "subtype", "step"), [("wav", "PCM_16", 2**-15), ("flac", "PCM_24", 2**-23)])
-def test_integer_stems_share_one_gain_only_where_they_would_clip(
+def test_integer_stems_share_one_gain_only_if_they_would_clip(
     tmp_path: Path, container: str, subtype: str, step: float
 ) -> None:
     stems = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2, 5000)).astype(np.float32)
@@ -129,20 +129,20 @@ def test_integer_stems_share_one_gain_only_where_they_would_clip(
 
 
 @pytest.mark.parametrize("container", ["wav", "flac"])
-@pytest.mark.parametrize("loud", [0, 3, 9])  # the block in which samples go past 1 first, at once and at the very end too
-def test_what_was_written_before_the_first_peak_gets_the_gain_too(tmp_path: Path, container: str, loud: int) -> None:
+@pytest.mark.parametrize("loud", [0, 3, 9])  # number of the first block with samples beyond 1
+def test_samples_written_before_the_first_peak_get_the_gain_too(tmp_path: Path, container: str, loud: int) -> None:
     stems = np.random.default_rng(0).uniform(-0.9, 0.9, (2, 2, 10 * 1000)).astype(np.float32)
     stems[0, 1, loud * 1000 + 500] = 1.6
-    stems[1, 0, 9900] = -2.5  # the one that decides
+    stems[1, 0, 9900] = -2.5  # the highest peak sets the gain
     with StemWriter(tmp_path / "song", ["a", "b"], 8000, 2, 10 * 1000, container, "PCM_16") as writer:
         for number, block in enumerate(np.split(stems, 10, axis=-1)):
             waiting = sorted(path.name for path in writer.partial.glob("*.rest.wav"))
-            assert waiting == (["a.rest.wav", "b.rest.wav"] if number > loud else [])  # else nothing is written twice
+            assert waiting == (["a.rest.wav", "b.rest.wav"] if number > loud else [])  # otherwise nothing is written twice
             writer.write(block)
     assert writer.gain == 1 / 2.5
     assert sorted(path.name for path in (tmp_path / "song").iterdir()) == [f"a.{container}", f"b.{container}"]
     for name, stem in zip("ab", stems, strict=True):
-        # two roundings before the peak: to the nearest integer, and what that has become to the nearest again
+        # samples before the peak are rounded twice: when they are written, and when the gain is applied
         np.testing.assert_allclose(
             audio.read(tmp_path / "song" / f"{name}.{container}")[0].T, stem / 2.5, rtol=0, atol=(0.5 / 2.5 + 0.51) / 2**15
         )
@@ -156,7 +156,7 @@ def test_float_stems_keep_their_level(tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.read(tmp_path / "song" / "a.wav")[0].T, stems[0])
 
 
-def test_a_folder_of_stems_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_folder_of_stems_is_complete_or_absent(tmp_path: Path) -> None:
     block = np.zeros((2, 1, 10), np.float32)
     with pytest.raises(RuntimeError, match="stop"), StemWriter(tmp_path / "x" / "y", ["a", "b"], 8000, 1, 20) as writer:
         writer.write(block)
@@ -176,13 +176,13 @@ def test_a_folder_of_stems_is_whole_or_not_there(tmp_path: Path) -> None:
     assert audio.read(tmp_path / "song" / "a.wav")[0].shape == (10, 1)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AudioError, match="cannot be made"), StemWriter(tmp_path / "file" / "song", ["a"], 8000, 1, 1):
         pass
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a file's size the way Linux does")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a file's size as Linux does")
 def test_a_full_disk_leaves_nothing(tmp_path: Path, run_python: Callable[..., object]) -> None:
     program = f"""
 import resource, signal, numpy, sys

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: the same blocks and files as without threads, errors where they belong."""
+"""Reading ahead and writing behind give the same blocks and files as without threads, and raise errors in their place."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from my_submission.src.audio.stem_writer import StemWriter
 Song = Callable[..., Path]
 
 
-def test_items_come_in_order_and_an_error_where_it_happened() -> None:
+def test_items_come_in_order_and_an_error_in_its_place() -> None:
     def items() -> Iterator[int]:
         yield from range(5)
         raise AudioError("cut off")
 
     found = []
     with pytest.raises(AudioError, match="cut off"):
-        found.extend(prefetch(items(), 3))  # extend keeps what came before the error
+        found.extend(prefetch(items(), 3))  # extend keeps the items before the error
     assert found == list(range(5))
 
 
-def test_no_more_is_fetched_than_the_depth() -> None:
+def test_no_more_items_are_fetched_than_the_depth() -> None:
     fetched = []
     items = prefetch((fetched.append(n) or n for n in range(100)), 3)
     for n in range(10):
@@ -40,7 +40,7 @@ def test_no_more_is_fetched_than_the_depth() -> None:
     assert list(items) == []
 
 
-def test_nothing_goes_on_once_it_is_closed() -> None:
+def test_closing_waits_for_the_thread() -> None:
     def items() -> Iterator[int]:
         yield 0
         begun.set()
@@ -55,7 +55,7 @@ def test_nothing_goes_on_once_it_is_closed() -> None:
     assert done.is_set()
 
 
-def test_a_source_is_decoded_before_it_is_asked_for() -> None:
+def test_a_stream_is_decoded_before_its_blocks_are_asked_for() -> None:
     class Watched(AudioArray):
         def blocks(self) -> Iterator[np.ndarray]:
             for number, block in enumerate(super().blocks(), 1):
@@ -65,13 +65,13 @@ def test_a_source_is_decoded_before_it_is_asked_for() -> None:
 
     full = threading.Event()
     audio = np.random.default_rng(0).standard_normal(((READ_AHEAD + 3) * BLOCK + 7, 1)).astype(np.float32)
-    source = ReadAhead(Watched(audio, 8000))
+    stream = ReadAhead(Watched(audio, 8000))
     assert full.wait(60)
-    for _ in range(2):  # once or again
-        np.testing.assert_array_equal(np.concatenate(list(source.blocks()), axis=1), audio.T)
+    for _ in range(2):  # the second time from the beginning again
+        np.testing.assert_array_equal(np.concatenate(list(stream.blocks()), axis=1), audio.T)
 
 
-def test_a_cut_file_fails_where_it_is_cut(make_song: Song, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_fails_at_the_cut(make_song: Song, tmp_path: Path) -> None:
     whole = make_song(tmp_path / "song.flac", seconds=20)
     cut = tmp_path / "cut.flac"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -82,12 +82,12 @@ def test_a_cut_file_fails_where_it_is_cut(make_song: Song, tmp_path: Path) -> No
 
 
 def stems(count: int, level: float = 0.5) -> np.ndarray:
-    """Blocks [count, S, C, n] of two stems."""
+    """Return blocks [count, S, C, n] of two stems."""
     return np.random.default_rng(1).uniform(-level, level, (count, 2, 1, 1000)).astype(np.float32)
 
 
-def test_files_are_those_of_the_writer_itself(tmp_path: Path) -> None:
-    blocks = stems(9, level=1.5)  # past 1: the gain is known at the end alone
+def test_files_equal_those_of_the_plain_writer(tmp_path: Path) -> None:
+    blocks = stems(9, level=1.5)  # beyond 1: the gain is known only at the end
     with StemWriter(tmp_path / "plain", ["a", "b"], 8000, 1, 9000) as plain:
         for block in blocks:
             plain.write(block)
@@ -99,28 +99,28 @@ def test_files_are_those_of_the_writer_itself(tmp_path: Path) -> None:
         assert (tmp_path / "behind" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
-def test_the_writer_is_a_few_blocks_behind_at_most(tmp_path: Path) -> None:
+def test_the_writer_is_at_most_a_few_blocks_behind(tmp_path: Path) -> None:
     class Slow(StemWriter):
         def write(self, block: np.ndarray) -> None:
-            assert may_go_on.wait(60)
+            assert may_continue.wait(60)
             super().write(block)
 
-    may_go_on = threading.Event()
+    may_continue = threading.Event()
     blocks = stems(WRITE_BEHIND + 1)
     with WriteBehind(Slow(tmp_path / "out", ["a", "b"], 8000, 1, 1000 * len(blocks))) as behind:
         for block in blocks[:WRITE_BEHIND]:
-            behind.write(block)  # returns, though nothing is written
+            behind.write(block)  # returns before anything is written
         held_up = threading.Thread(target=behind.write, args=(blocks[WRITE_BEHIND],))
         held_up.start()
         held_up.join(0.2)
         assert held_up.is_alive()
-        may_go_on.set()
+        may_continue.set()
         held_up.join(60)
     behind.wait()
     assert soundfile.info(tmp_path / "out" / "a.wav").frames == 1000 * len(blocks)
 
 
-@pytest.mark.parametrize("failing", [0, 4])  # while more is written; and the last one, when all has been handed over
+@pytest.mark.parametrize("failing", [0, 4])  # the first block, and the last one, which fails after all blocks were handed over
 def test_a_block_that_cannot_be_written_leaves_nothing(tmp_path: Path, failing: int) -> None:
     class Full(StemWriter):
         count = 0

@@ -185,7 +185,7 @@ def test_what_cannot_be_done_is_refused_and_leaves_all_as_it_was(
         (["--out", tmp_path / "audit.txt"], "audit.txt: expected the name of a .csv file in a folder that exists"),
         (["--out", tmp_path / "new" / "audit.csv"], "expected the name of a .csv file in a folder that exists"),
         (["--out", tmp_path / "scores.csv"], "is not replaced, as it is no audit's"),
-        (["--out", tmp_path / "taken.csv"], "taken.jsonl: line 1 is not one of a journal"),
+        (["--out", tmp_path / "taken.csv"], "taken.jsonl: line 1 is not a line of a journal"),
         (["--report", tmp_path / "page.txt"], "page.txt: expected the name of an .html file"),
         (["--report", tmp_path / "data" / "page.html"], "lies among the songs of"),
     ):

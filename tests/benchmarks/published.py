@@ -103,7 +103,7 @@ class Training:
             errors = errors.mean(dim=(2, 3)) if self.training.coarse_loss_clip else errors.flatten(1)
             threshold = torch.quantile(errors.detach(), self.training.q, dim=1, keepdim=True)
             loss = ((errors < threshold) * errors).mean()
-        with tf32_matmul(self.precision):
+        with tf32_matmul(self.precision, self.device):
             self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()

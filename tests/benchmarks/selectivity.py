@@ -77,7 +77,7 @@ def draw(
             stem = Path(names[rng.integers(len(names))]) / f"{source}.wav"
             start = int(rng.integers(AudioFile(clean / stem).num_samples - samples))
             for folder, chunks in zip((clean, bleeding), stems, strict=True):
-                chunks.append(torch.from_numpy(AudioFile(folder / stem).chunk(start, samples)))
+                chunks.append(torch.from_numpy(AudioFile(folder / stem).read(start, samples)))
     both = [torch.stack(chunks).unflatten(0, (BATCH, len(sources))) for chunks in stems]
     return both[0], both[1]
 

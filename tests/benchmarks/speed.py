@@ -36,7 +36,7 @@ from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.config import Config, load_config  # noqa: E402
 from my_submission.src.model import TFCTDFNet  # noqa: E402
 from my_submission.src.runtime.allocator import keep_freed_memory  # noqa: E402
-from my_submission.src.runtime.device import PRECISIONS, pick_device, tf32_matmul  # noqa: E402
+from my_submission.src.runtime.device import DTYPES, pick_device, tf32_matmul  # noqa: E402
 from my_submission.src.separator import Separator  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
 
@@ -218,12 +218,12 @@ def print_row(row: dict[str, Any], first: bool) -> None:
 def matmul_rate(device: torch.device, precision: str) -> float:
     """Floating-point operations per second in a product of two large square matrices."""
     n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device).to(PRECISIONS[precision]) for _ in range(2))
+    a, b = (torch.randn(n, n, device=device).to(DTYPES[precision]) for _ in range(2))
     seconds = []
     for _ in range(7):
         synchronize(device)
         begin = time.perf_counter()
-        with tf32_matmul(precision):
+        with tf32_matmul(precision, device):
             a @ b
         synchronize(device)
         seconds.append(time.perf_counter() - begin)

@@ -1,4 +1,4 @@
-"""Tables of stems: what is written is read again, and what cannot be meant is refused by its line."""
+"""Tables of stems: a written table reads back, and a malformed one is refused with the number of the line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from my_submission.src.training import DEFAULT_THRESHOLD
 COLUMNS = ("track", "instrument", "score", "keep")
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_table_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
-    undecodable = os.fsdecode(b"caf\xe9")  # the name of a folder from another system
+    undecodable = os.fsdecode(b"caf\xe9")  # a folder's name from another system
     rows = [
         {"track": 'Song, with "all" of it\nin two lines', "instrument": "bass", "score": 0.1234567, "keep": None},
         {"track": undecodable, "instrument": "vocals", "score": np.float32(-2), "keep": "yes", "more": "is left out"},
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert DEFAULT_THRESHOLD == 0.0
 
 
-def test_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
     path.write_bytes("\ufefftrack,score,instrument\r\nsong,1,bass\r\n\r\nsong,2,drums\r\n".encode())
     assert [(row["instrument"], row["score"]) for row in read(path, COLUMNS[:3])] == [("bass", "1"), ("drums", "2")]
@@ -59,7 +59,7 @@ def test_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
         ('track,instrument,score\na,"bass,1\n', ", line 2: is not CSV (unexpected end of data)"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_malformed_table_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "audit.csv"
     if text is not None:
         path.write_text(text)
@@ -68,7 +68,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str | None, messa
     assert str(refusal.value).startswith(f"{path}{message}")
 
 
-def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_error_of_writing_leaves_the_old_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"nowhere/audit.csv: cannot be written \(No such file or directory\)"):
         write(tmp_path / "nowhere" / "audit.csv", COLUMNS, [])
     path = tmp_path / "audit.csv"

@@ -161,7 +161,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_untouched(tmp_path: Path,
     header = json.dumps({"settings of this run": {}})
     for text, number in (("precious\n", 1), ("precious", 1), ('{"a": 1}\n', 1), (f"{header}\n[]\n", 2)):
         journal.write_text(text)
-        with pytest.raises(UserError, match=f"evaluation.jsonl: line {number} is not one of a journal; delete the file"):
+        with pytest.raises(UserError, match=f"evaluation.jsonl: line {number} is not a line of a journal; delete the file"):
             evaluate(tmp_path)
         assert journal.read_text() == text
     assert sizes == []

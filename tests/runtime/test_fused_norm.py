@@ -1,6 +1,6 @@
-"""Norm and activation in one kernel: equal to the two layers, and used only where that is so.
+"""Norm and activation in one kernel: the kernel equals the two layers, and is used only if it does.
 
-Without a GPU, Triton's interpreter runs the kernel on the CPU, in a process of its own (TRITON_INTERPRET is read at import).
+Without a GPU, Triton's interpreter runs the kernel on the CPU, in a new process (Triton reads TRITON_INTERPRET at import).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 INTERPRETED = """
 import torch
 from torch import nn
-from my_submission.src import fused
+from my_submission.src.runtime import fused_norm as fused
 
 def compare(shape, dtype, activation, limit, mean=0.0):
     torch.manual_seed(0)
@@ -29,9 +29,9 @@ def compare(shape, dtype, activation, limit, mean=0.0):
     nn.init.normal_(norm.weight); nn.init.normal_(norm.bias)
     x = (mean + torch.randn(shape)).to(dtype)
     if shape[2] > 8:
-        x = x.transpose(2, 3)  # as the network's first tensor comes
+        x = x.transpose(2, 3)  # not contiguous, like the network's first tensor
     expected = activation(norm.double()(x.double()))
-    found = fused._fused(norm.float(), activation, x)
+    found = fused._run_kernel(norm.float(), activation, x)
     assert found.dtype == dtype and found.shape == x.shape and found.is_contiguous()
     off = ((found.double() - expected).abs().max() / expected.abs().max()).item()
     assert off < limit, (shape, dtype, activation, off)
@@ -41,7 +41,7 @@ for activation in (nn.GELU(), nn.ReLU()):
         compare(shape, torch.float32, activation, 2e-6)
     compare((2, 3, 40, 130), torch.float16, activation, 1e-3)
     compare((2, 3, 40, 130), torch.bfloat16, activation, 8e-3)
-    compare((1, 2, 40, 130), torch.float32, activation, 1e-3, mean=1000.0)  # squares of the values would drown it
+    compare((1, 2, 40, 130), torch.float32, activation, 1e-3, mean=1000.0)  # sums of squared values would lose it
 assert fused.kernel_matches_layers(torch.device("cpu"))
 
 from my_submission.src.config import load_config
@@ -51,7 +51,7 @@ network = TFCTDFNet(config).eval()
 spec = torch.randn(1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
 with torch.inference_mode():
     layers = network.separate_spec(spec)
-    fused._has_kernels = lambda device: True
+    fused._has_triton = lambda device: True
     whole = network.separate_spec(spec)
 assert not torch.equal(layers, whole), "the kernel was not used"
 assert ((layers - whole).norm() / layers.norm()).item() < 1e-5
@@ -66,21 +66,21 @@ def test_the_kernel_is_equal_to_the_layers(run_python: Callable[..., CompletedPr
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Tensor]]:
-    """As if the CPU had a kernel, which is the two layers and counts."""
+    """Give the CPU a kernel that runs the two layers and counts its calls."""
 
     def layers(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
         layers.used += 1
         return activation(norm(x)) + layers.off
 
     layers.used, layers.off = 0, 0.0
-    monkeypatch.setattr(fused, "_has_kernels", lambda device: True)
-    monkeypatch.setattr(fused, "_fused", layers)
+    monkeypatch.setattr(fused, "_has_triton", lambda device: True)
+    monkeypatch.setattr(fused, "_run_kernel", layers)
     kernel_matches_layers.cache_clear()
     yield layers
     kernel_matches_layers.cache_clear()
 
 
-def test_it_is_used_where_it_can_be(kernel: Callable[..., Tensor]) -> None:
+def test_the_kernel_is_used_if_it_can_be(kernel: Callable[..., Tensor]) -> None:
     x, norm = torch.randn(2, 3, 4, 5), nn.InstanceNorm2d(3, affine=True)
     with torch.inference_mode():
         assert kernel_matches_layers(CPU)
@@ -96,7 +96,7 @@ def test_it_is_used_where_it_can_be(kernel: Callable[..., Tensor]) -> None:
     assert kernel.used == 2
 
 
-def test_one_that_does_not_agree_is_left_alone_with_a_word(kernel: Callable[..., Tensor]) -> None:
+def test_a_kernel_that_differs_is_not_used_and_warned_about(kernel: Callable[..., Tensor]) -> None:
     x, norm = torch.randn(2, 3, 4, 5), nn.InstanceNorm2d(3, affine=True)
     kernel.off = 0.1
     with torch.inference_mode():
@@ -112,15 +112,15 @@ def test_one_that_does_not_agree_is_left_alone_with_a_word(kernel: Callable[...,
 
 
 @pytest.mark.parametrize("triton", [None, object()])
-def test_it_wants_cuda_and_triton(monkeypatch: pytest.MonkeyPatch, triton: object) -> None:
-    fused._has_kernels.cache_clear()
+def test_the_kernel_needs_cuda_and_triton(monkeypatch: pytest.MonkeyPatch, triton: object) -> None:
+    fused._has_triton.cache_clear()
     monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: triton)
-    there = [fused._has_kernels(torch.device(name)) for name in ("cuda", "cpu", "mps")]
-    fused._has_kernels.cache_clear()
-    assert there == [triton is not None, False, False]
+    found = [fused._has_triton(torch.device(name)) for name in ("cuda", "cpu", "mps")]
+    fused._has_triton.cache_clear()
+    assert found == [triton is not None, False, False]
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_it_agrees_on_this_gpu() -> None:
+def test_the_kernel_equals_the_layers_on_this_gpu() -> None:
     assert kernel_matches_layers(torch.device("cuda"))

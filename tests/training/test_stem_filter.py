@@ -96,7 +96,7 @@ def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(d
         samples = [mixes[index] for index in range(count)]
         drawn = [set(tracks) for tracks in zip(*(sample.tracks.tolist() for sample in samples), strict=True)]
         assert drawn == [{0, 1, 2}, {0, 1}, {0}, {0, 1, 2}]
-        song = tracks[0].stems[2].chunk(0, tracks[0].num_samples)[0]
+        song = tracks[0].stems[2].read(0, tracks[0].num_samples)[0]
         for sample in samples[:10]:  # what it says is what it does
             chunk = sample.sources[2, 0].numpy()
             assert any((song[i : i + 960] == chunk).all() for i in np.flatnonzero(song == chunk[0]))

@@ -1,4 +1,4 @@
-"""Audio files and streams: reading and writing (files), a song's stems (stem_writer), other sample rates (resample)."""
+"""Audio: files and streams (files), a song's stems (stem_writer), sample rates (resample), threads (prefetch)."""
 
 from my_submission.src.audio.files import (
     BLOCK,
@@ -10,10 +10,10 @@ from my_submission.src.audio.files import (
     AudioFile,
     AudioStream,
     Block,
-    copied,
     create,
     read,
     readable_seconds,
+    tee_to_file,
     write,
 )
 
@@ -27,9 +27,9 @@ __all__ = [
     "AudioFile",
     "AudioStream",
     "Block",
-    "copied",
     "create",
     "read",
     "readable_seconds",
+    "tee_to_file",
     "write",
 ]

@@ -1,6 +1,6 @@
-"""Audio in and out: beside stem_writer.py, the only place that reads or writes audio files.
+"""Read and write audio files. Only this module and stem_writer.py do.
 
-A `AudioStream` is read in blocks [C, n] of float32, so that a song of any length fits.
+An `AudioStream` is read in blocks [C, n] of float32, so that a song of any length fits into memory.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from my_submission.src.common.errors import UserError
 
 Block = NDArray[np.float32]
 
-BLOCK = 1 << 16  # samples read at a time
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff")
-SUBTYPES = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")}
-BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
+BLOCK = 1 << 16  # samples per channel that are read at a time
+
+# The formats that can be written. A new one is a new container here.
+SUBTYPES = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")}  # container -> libsndfile's subtypes
+BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # subtype -> bytes per sample, where they are constant
+
+# The files that are looked for in a folder: all formats above, and others that libsndfile reads.
+SUFFIXES = tuple(dict.fromkeys([*(f".{name}" for name in SUBTYPES), ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"]))
 
 
 class AudioError(UserError):
-    """An audio file, or an array of audio, that cannot be used."""
+    """An audio file, or an array of audio, cannot be used."""
 
 
 class AudioStream(Protocol):
-    """Audio of a known length that can be read in blocks [C, n], once or again."""
+    """Audio of a known length that can be read in blocks [C, n], more than once."""
 
     name: str
     sample_rate: int  # Hz
@@ -39,15 +43,15 @@ class AudioStream(Protocol):
     num_samples: int  # samples per channel
 
     def blocks(self) -> Iterator[Block]:
-        """The audio from its beginning, [C, n] at a time."""
+        """Yield the audio from its beginning in blocks [C, n]."""
         ...
 
 
 class AudioFile:
-    """A file that libsndfile reads: wav, flac, mp3, ogg, opus, aiff and more.
+    """An audio file that libsndfile can read: wav, flac, mp3, ogg, opus, aiff and more.
 
-    Raises AudioError, naming the file: here for one that is missing, no audio, empty or cut off as far as its header tells;
-    while reading for the rest of the file missing, and for NaN or infinite samples.
+    Raises AudioError, which names the file. The constructor raises it if the file is missing, empty or not audio, or if its
+    header shows that it is cut off. Reading raises it where the file ends too early, and for NaN or infinite samples.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -55,18 +59,18 @@ class AudioFile:
         self.name = str(path)
         with self._open() as file:
             self.sample_rate, self.channels, self.num_samples = file.samplerate, file.channels, file.frames
-            self.subtype = file.subtype  # of its samples, as libsndfile calls it: PCM_16
+            self.subtype = file.subtype  # of its samples, by libsndfile's name: PCM_16
             _refuse_truncated(file, self.path)
         if self.num_samples == 0:
             raise AudioError(f"{self.name}: holds no audio, expected at least one sample")
 
     @property
     def seconds(self) -> float:
-        """Duration."""
+        """Duration, seconds."""
         return self.num_samples / self.sample_rate
 
     def blocks(self) -> Iterator[Block]:
-        """The audio from its beginning, [C, n] at a time."""
+        """Yield the audio from its beginning in blocks [C, n]."""
         position = 0
         with self._open() as file:
             while position < self.num_samples:
@@ -81,17 +85,17 @@ class AudioFile:
                 position += len(block)
                 yield np.ascontiguousarray(block.T)
 
-    def chunk(self, start: int, samples: int) -> Block:
-        """The audio from sample `start` on, [C, n]: `samples` of it, fewer where the file ends."""
-        samples = min(samples, self.num_samples - start)
+    def read(self, start: int, num_samples: int) -> Block:
+        """Return the audio from sample `start` on, [C, n]. n is `num_samples`, or less at the end of the file."""
+        num_samples = min(num_samples, self.num_samples - start)
         with self._open() as file:
             try:
                 file.seek(start)
-                block = file.read(samples, dtype="float32", always_2d=True)
+                block = file.read(num_samples, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError:
                 block = np.empty((0, self.channels), np.float32)
-        if len(block) < samples:
-            raise _truncated(self.path, f"the {samples} samples from {start / self.sample_rate:.2f} s on cannot be read")
+        if len(block) < num_samples:
+            raise _truncated(self.path, f"the {num_samples} samples from {start / self.sample_rate:.2f} s on cannot be read")
         _refuse_not_finite(block, self.name, start / self.sample_rate)
         return np.ascontiguousarray(block.T)
 
@@ -100,7 +104,7 @@ class AudioFile:
             raise AudioError(f"{self.name}: is a folder, expected an audio file")
         try:
             return soundfile.SoundFile(self.path)
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw wants to be told its format
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a .raw file has no header
             if not self.path.exists():
                 raise AudioError(f"{self.name}: no such file") from error
             if self.path.stat().st_size == 0:
@@ -112,7 +116,7 @@ class AudioFile:
 
 
 class AudioArray:
-    """An array [n, C], or [n] for mono, as a AudioStream. Raises AudioError for what is no audio."""
+    """An array [n, C], or [n] for mono, as an AudioStream. Raises AudioError if the array is not audio."""
 
     def __init__(self, array: NDArray[Any], sample_rate: int, name: str = "the mixture") -> None:
         array = np.asarray(array)
@@ -128,7 +132,7 @@ class AudioArray:
         self.num_samples, self.channels = self.array.shape
 
     def blocks(self) -> Iterator[Block]:
-        """The audio from its beginning, [C, n] at a time."""
+        """Yield the audio from its beginning in blocks [C, n]."""
         for position in range(0, self.num_samples, BLOCK):
             block = self.array[position : position + BLOCK].astype(np.float32)
             _refuse_not_finite(block, self.name, position / self.sample_rate)
@@ -136,18 +140,19 @@ class AudioArray:
 
 
 def _refuse_not_finite(block: NDArray[Any], name: str, seconds: float) -> None:
-    """`block` [n, C] begins at `seconds`."""
+    """Raise AudioError if the block [n, C], which begins at `seconds`, holds NaN or infinite samples."""
     if not np.isfinite(block).all():
         raise AudioError(f"{name}: holds NaN or infinite samples (near {seconds:.2f} s), expected finite audio")
 
 
 def _truncated(path: Path, found: str) -> AudioError:
+    """Return the error for a file that is cut off; `found` says how this shows."""
     return AudioError(f"{path}: is cut off: {found}; fetch or export the file again")
 
 
 def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
-    """Find the cut where libsndfile would quietly read what is left (wav, aiff, ogg); the others fail while reading."""
-    unknown = 0x7FFFFFFF - 0x10000  # a size a program writes that streams and cannot know better
+    """Raise AudioError for a cut that libsndfile does not report (wav, aiff, ogg). In other formats, reading fails."""
+    unknown = 0x7FFFFFFF - 0x10000  # programs that write to a pipe do not know the size, and put about this much
     for promised, found in re.findall(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         if int(found) < int(promised) < unknown:
             raise _truncated(path, f"{found} bytes of audio lie behind a header that promises {promised}")
@@ -159,7 +164,7 @@ def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
 
 
 def _has_last_ogg_page(path: Path) -> bool:
-    """Whether the last page is there whole and carries the end-of-stream flag, as RFC 3533 has it."""
+    """Whether the last page is complete and has the end-of-stream flag (RFC 3533)."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 17)))  # a page has 64 KiB at most
         tail = file.read()
@@ -168,8 +173,13 @@ def _has_last_ogg_page(path: Path) -> bool:
     return len(page) >= 27 + segments + sum(page[27 : 27 + segments]) and bool(page[5] & 4)
 
 
+def is_integer(subtype: str) -> bool:
+    """Whether a subtype's samples are integers, which clip beyond +-1."""
+    return subtype.startswith("PCM_")
+
+
 def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
-    """A whole file: (float32 [n, C], sample rate in Hz). Raises AudioError."""
+    """Return a whole file: (float32 [n, C], sample rate in Hz). Raises AudioError."""
     file, position = AudioFile(path), 0
     array = np.empty((file.num_samples, file.channels), np.float32)
     for block in file.blocks():
@@ -179,7 +189,7 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
 
 
 def readable_seconds(paths: Iterable[Path]) -> float:
-    """How much audio files hold; what cannot be read counts nothing, and is reported when its turn comes."""
+    """Return the total duration of the files in seconds. A file that cannot be read counts as 0."""
     seconds = 0.0
     for path in paths:
         with contextlib.suppress(AudioError):
@@ -188,7 +198,14 @@ def readable_seconds(paths: Iterable[Path]) -> float:
 
 
 def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Write [n, C] as wav, atomically. What goes past +-1 clips, except in FLOAT."""
+    """Write a wav file, atomically. Raises AudioError.
+
+    Args:
+        path: the file; an existing one is replaced.
+        array: floating point, [n, C] or [n].
+        sample_rate: Hz.
+        subtype: libsndfile's name of the sample format (default: PCM_16). All but FLOAT clip samples beyond +-1.
+    """
     path = Path(path)
     channels = 1 if array.ndim == 1 else array.shape[1]
     try:
@@ -198,32 +215,49 @@ def write(path: str | Path, array: NDArray[Any], sample_rate: int, subtype: str 
         raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
 
 
-def copied(source: AudioStream, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:
-    """The blocks of a source, each of them written to `path` too as it passes by. Raises AudioError."""
+def tee_to_file(stream: AudioStream, path: Path, container: str = "flac", subtype: str = "PCM_16") -> Iterator[Block]:
+    """Yield a stream's blocks, and write each of them to a file too. Raises AudioError.
+
+    Args:
+        stream: the audio to read.
+        path: the file to write.
+        container: a key of SUBTYPES (default: flac).
+        subtype: one of the container's subtypes (default: PCM_16).
+    """
     try:
-        with create(path, source.sample_rate, source.channels, source.num_samples, container, subtype) as file:
-            for block in source.blocks():
+        with create(path, stream.sample_rate, stream.channels, stream.num_samples, container, subtype) as file:
+            for block in stream.blocks():
                 file.write(block.T)
                 yield block
         if container == "wav" and subtype == "FLOAT":
-            _forget_time(path)
+            _clear_timestamp(path)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path}: cannot be written ({error}); is the disk full?") from error
 
 
-def _forget_time(path: Path) -> None:
-    """Zero the time of writing that libsndfile puts into a float wav, so that the same samples are the same bytes."""
+def _clear_timestamp(path: Path) -> None:
+    """Zero the timestamp that libsndfile puts into a float wav, so that equal samples give equal files."""
     with path.open("r+b") as file:
-        place = file.read(256).partition(b"data")[0].find(b"PEAK")  # name, size, version, time: four bytes each
+        place = file.read(256).partition(b"data")[0].find(b"PEAK")  # name, size, version, timestamp: four bytes each
         if place >= 0:
             file.seek(place + 12)
             file.write(bytes(4))
 
 
 def create(path: Path, sample_rate: int, channels: int, num_samples: int, container: str, subtype: str) -> soundfile.SoundFile:
-    """A file to write `num_samples` samples into. Raises AudioError."""
-    large = num_samples * channels * BYTES[subtype] > 0xFFFF0000  # past what a wav's 32-bit sizes can say
-    form = "RF64" if large and container == "wav" else container.upper()
+    """Open a file for writing. Raises AudioError.
+
+    Args:
+        path: the file; an existing one is replaced.
+        sample_rate: Hz.
+        channels: number of channels.
+        num_samples: samples per channel that will be written. A wav of 4 GB or more becomes an RF64.
+        container: a key of SUBTYPES.
+        subtype: one of the container's subtypes.
+    """
+    # the sizes in a wav's header have 32 bits
+    large = container == "wav" and num_samples * channels * BYTES[subtype] > 0xFFFF0000
+    form = "RF64" if large else container.upper()
     try:
         return soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=form)
     except soundfile.LibsndfileError as error:

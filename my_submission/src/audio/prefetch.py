@@ -1,11 +1,11 @@
-"""Reading ahead and writing behind: decoders and disks work while the device computes.
+"""Read ahead and write behind in threads: decoding and writing overlap with the device's computation.
 
-song = ReadAhead(AudioFile("song.flac"))                # its first blocks are being decoded from here on
+song = ReadAhead(AudioFile("song.flac"))                # a thread starts to decode the first blocks
 with WriteBehind(StemWriter(folder, ...)) as writer:
     for stems in separator.separate(song):
         writer.write(stems)
-...                                                     # the next song, while this one's files are finished
-writer.wait()                                           # raises what went wrong
+...                                                     # the next song, while the thread finishes this one's files
+writer.wait()                                           # raises the thread's error, if any
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ from typing import Any, TypeVar
 from my_submission.src.audio.files import AudioStream, Block
 from my_submission.src.audio.stem_writer import StemWriter
 
-READ_AHEAD = 16  # blocks: the first chunk of the published size
-WRITE_BEHIND = 2  # blocks of finished samples, each as large as a batch of chunks is apart from the next
+READ_AHEAD = 16  # blocks; they hold the first chunk of the published size
+WRITE_BEHIND = 2  # blocks, each of batch_size * hop finished samples
 
 Item = TypeVar("Item")
 _END: Any = object()
 
 
 class ReadAhead:
-    """A source whose blocks a thread decodes in advance, the first of them as soon as this is made. A AudioStream itself."""
+    """An AudioStream whose blocks a thread decodes in advance, beginning at once."""
 
-    def __init__(self, source: AudioStream) -> None:
-        self.source = source
-        self.name, self.sample_rate = source.name, source.sample_rate
-        self.channels, self.num_samples = source.channels, source.num_samples
-        self.begun: Iterator[Block] | None = prefetch(source.blocks(), READ_AHEAD)
+    def __init__(self, stream: AudioStream) -> None:
+        self.stream = stream
+        self.name, self.sample_rate = stream.name, stream.sample_rate
+        self.channels, self.num_samples = stream.channels, stream.num_samples
+        self.begun: Iterator[Block] | None = prefetch(stream.blocks(), READ_AHEAD)
 
     def blocks(self) -> Iterator[Block]:
-        """The source's blocks. An error while reading comes where the block would have."""
+        """Return an iterator over the stream's blocks. It raises an error of reading in place of the block."""
         begun, self.begun = self.begun, None
-        return prefetch(self.source.blocks(), READ_AHEAD) if begun is None else begun
+        return prefetch(self.stream.blocks(), READ_AHEAD) if begun is None else begun
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items, fetched by a thread from now on, up to `depth` of them in advance. What it raises is raised here."""
+    """Return an iterator over the same items, of which a thread fetches up to `depth` in advance, beginning at once.
+
+    An error of `items` is raised in place of the item.
+    """
     thread, iterator = ThreadPoolExecutor(1), iter(items)
     futures = deque(thread.submit(next, iterator, _END) for _ in range(depth))
     return _fetched(thread, iterator, futures)
 
 
 def _fetched(thread: ThreadPoolExecutor, iterator: Iterator[Item], futures: deque[Future[Item]]) -> Iterator[Item]:
+    """Yield the items of the futures, and submit a new future for each."""
     try:
         while (item := futures.popleft().result()) is not _END:
             futures.append(thread.submit(next, iterator, _END))
@@ -58,10 +62,10 @@ def _fetched(thread: ThreadPoolExecutor, iterator: Iterator[Item], futures: dequ
 
 
 class WriteBehind:
-    """A StemWriter that a thread writes for, and finishes for after the `with` block is left: `wait` then.
+    """A StemWriter whose work is done in a thread. After the `with` block, `wait` returns when all files are complete.
 
-    A block that could not be written is an AudioError, of one of the next calls of `write` or of `wait`. Leaving the `with`
-    block by an exception leaves no file, and does not return before they are gone.
+    If a block cannot be written, one of the next calls of `write` or `wait` raises the AudioError. If the `with` block ends
+    with an exception, all files are deleted before it is raised.
     """
 
     def __init__(self, writer: StemWriter) -> None:
@@ -76,7 +80,7 @@ class WriteBehind:
         return self
 
     def write(self, stems: Block) -> None:
-        """Append [S, C, n], which must not change afterwards."""
+        """Append stems [S, C, n]. The array must not be changed afterwards."""
         if len(self.writes) == WRITE_BEHIND:
             self.writes.popleft().result()
         self.writes.append(self.thread.submit(self.writer.write, stems))
@@ -90,11 +94,13 @@ class WriteBehind:
             self.cleanup.__exit__(kind, error, traceback)
 
     def wait(self) -> float:
-        """Until all files are there; gives the gain they got. Raises AudioError where they could not be written."""
+        """Wait until all files are complete, and return their gain. Raises AudioError if they could not be written."""
+        assert self.finishing is not None, "wait() comes after the with block"
         self.finishing.result()
         return self.writer.gain
 
     def _finish(self) -> None:
-        with self.cleanup:  # which takes the files away where a write has failed
+        """Wait for all writes, then finish the files."""
+        with self.cleanup:  # deletes the files if a write has failed
             for write in self.writes:
                 write.result()

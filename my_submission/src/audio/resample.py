@@ -1,50 +1,48 @@
-"""Another sample rate, block by block, and exactly as many samples as should come out."""
+"""Resample audio block by block, and bring it to an exact length."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from my_submission.src.audio.files import Block
 from my_submission.src.common.errors import UserError
-
-Block = NDArray[np.float32]
 
 
 class ResampleError(UserError):
-    """Audio at another rate, without what resamples it."""
+    """Audio has another sample rate than expected, and soxr is not installed."""
 
 
-def resample(blocks: Iterable[Block], source_rate: int, target_rate: int) -> Iterator[Block]:
-    """Blocks [C, n] at another rate, with soxr; as they are where the rates are equal.
+def resample(blocks: Iterable[Block], from_rate: int, to_rate: int) -> Iterator[Block]:
+    """Resample blocks [C, n] from one rate in Hz to another with soxr. If the rates are equal, yield the blocks unchanged.
 
-    About target_rate / source_rate as many samples come out: see `fix_length`.
+    The output has about to_rate / from_rate times the samples of the input; `fix_length` makes the number exact.
 
-    Raises ResampleError where soxr is needed and not installed.
+    Raises ResampleError if soxr is needed and not installed.
     """
-    if source_rate == target_rate:
+    if from_rate == to_rate:
         yield from blocks
         return
     try:
         import soxr
     except ImportError as error:
         raise ResampleError(
-            f"the audio is at {source_rate} Hz, expected {target_rate} Hz; to have it resampled: pip install soxr"
+            f"the audio is at {from_rate} Hz, expected {to_rate} Hz; to have it resampled: pip install soxr"
         ) from error
     blocks = iter(blocks)
     block = next(blocks, None)
     if block is None:
         return
-    stream = soxr.ResampleStream(source_rate, target_rate, block.shape[0], dtype="float32", quality="VHQ")
-    for following in itertools.chain(blocks, [None]):
-        yield stream.resample_chunk(np.ascontiguousarray(block.T), last=following is None).T
+    resampler = soxr.ResampleStream(from_rate, to_rate, block.shape[0], dtype="float32", quality="VHQ")
+    for following in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block.T)).T
         block = following
+    yield resampler.resample_chunk(np.ascontiguousarray(block.T), last=True).T
 
 
 def fix_length(num_samples: int, blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks [..., n] cut, or filled up with zeros, to `num_samples` samples in all."""
+    """Cut blocks [..., n], or pad them with zeros, to `num_samples` samples in total."""
     block = None
     for block in blocks:
         if num_samples > 0 and block.shape[-1] > 0:

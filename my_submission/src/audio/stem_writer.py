@@ -1,8 +1,8 @@
-"""All stems of a song into a folder, or none.
+"""Write the stems of a song into a folder: all of them, or none.
 
 with StemWriter("out/song", ["vocals", "other"], 44100, 2, num_samples) as writer:
-    writer.write(block)            # [S, C, n], until `num_samples` samples are there
-writer.gain                        # below 1 where integer samples would have clipped
+    writer.write(block)            # [S, C, n], until `num_samples` samples are written
+writer.gain                        # below 1 if integer samples would have clipped
 """
 
 from __future__ import annotations
@@ -17,15 +17,25 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from my_submission.src.audio.files import BLOCK, BYTES, AudioError, Block, create
+from my_submission.src.audio.files import BLOCK, BYTES, AudioError, Block, create, is_integer
 
 
 class StemWriter:
-    """Stems of one song into `folder`, which gets all of them or none. Raises AudioError.
+    """Writes the stems of one song into a folder, atomically. Raises AudioError.
 
-    Everything is written beside the folder under a hidden name first. Where integer samples would clip, all stems share one
-    gain, so that they still add up in proportion. Only the whole song tells it: from the first sample past 1 on, samples wait
-    in float files, and what was written before them is turned down with them, to the nearest integers once more.
+    The files are written to a hidden folder next to it, which is renamed at the end. If integer samples would clip, all stems
+    get the same gain below 1, so that their proportions are kept. The gain is known only at the end of the song: from the
+    first sample beyond 1 on, samples are written to temporary float files. At the end the gain is applied to these and to the
+    samples written before, which are rounded a second time.
+
+    Args:
+        folder: where the stems go. Other files in it are kept.
+        names: names of the stems, in the order of the blocks' first axis.
+        sample_rate: Hz.
+        channels: number of channels.
+        num_samples: samples per channel that will be written.
+        container: suffix and format of the files, a key of SUBTYPES (default: wav).
+        subtype: one of the container's subtypes (default: PCM_16). FLOAT never clips and keeps the level.
     """
 
     def __init__(
@@ -43,14 +53,14 @@ class StemWriter:
         self.container, self.subtype = container, subtype
         self.peak, self.gain = 0.0, 1.0
         self.written = 0  # samples per channel
-        self.would_clip = False  # what comes is waiting for its gain
+        self.would_clip = False  # from then on, samples go to the float files
         self.partial = self.folder.with_name(f".{self.folder.name}.partial")
         self.files: list[soundfile.SoundFile] = []
         self.new_parents = [path for path in self.partial.parents if not path.exists()]
 
     def __enter__(self) -> StemWriter:
         try:
-            shutil.rmtree(self.partial, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(self.partial, ignore_errors=True)  # left by a run that was killed
             self.partial.mkdir(parents=True)
         except OSError as error:
             raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from error
@@ -62,10 +72,10 @@ class StemWriter:
         return self
 
     def write(self, stems: Block) -> None:
-        """Append [S, C, n]."""
+        """Append stems [S, C, n]."""
         self.peak = max(self.peak, float(np.abs(stems).max(initial=0)))
         with self._disk_errors():
-            if self.peak > 1 and self.subtype != "FLOAT" and not self.would_clip:
+            if self.peak > 1 and is_integer(self.subtype) and not self.would_clip:
                 self.would_clip = True
                 self._close()
                 self._create_all("rest.wav", "FLOAT")
@@ -82,19 +92,20 @@ class StemWriter:
             self._discard()
 
     def _finish(self) -> None:
+        """Apply the gain if one is needed, and move the files to their folder."""
         self._close()
         if self.would_clip:
             self.gain = 1 / self.peak
             for name in self.names:
-                self._turn_down(name)
-        if self.folder.exists():  # keep whatever else lies there
+                self._apply_gain(name)
+        if self.folder.exists():  # keep the other files in it
             for path in self._paths(self.container):
                 path.replace(self.folder / path.name)
         else:
             self.partial.rename(self.folder)
 
-    def _turn_down(self, name: str) -> None:
-        """Put together what was written of a stem, with its gain."""
+    def _apply_gain(self, name: str) -> None:
+        """Join the two parts of a stem into one file, with the gain applied."""
         path, rest, scaled = (self.partial / f"{name}.{suffix}" for suffix in (self.container, "rest.wav", "scaled"))
         parts = [path, rest] if self.written else [rest]
         with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
@@ -105,6 +116,7 @@ class StemWriter:
         scaled.replace(path)
 
     def _create_all(self, suffix: str, subtype: str) -> None:
+        """Open one file for each stem."""
         container = suffix.rpartition(".")[2]
         self.files = []
         for path in self._paths(suffix):
@@ -115,14 +127,16 @@ class StemWriter:
             file.close()
 
     def _discard(self) -> None:
+        """Delete everything that is not finished, and the folders that were made for it."""
         self._close()
         shutil.rmtree(self.partial, ignore_errors=True)
         for path in self.new_parents:
-            with contextlib.suppress(OSError):  # not empty: something was finished in it
+            with contextlib.suppress(OSError):  # not empty: it holds finished files
                 path.rmdir()
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
+        """Turn errors of writing into an AudioError."""
         try:
             yield
         except (soundfile.LibsndfileError, OSError) as error:
@@ -133,10 +147,10 @@ class StemWriter:
 
 
 def _rounded(samples: NDArray[np.float32], subtype: str) -> NDArray[Any]:
-    """To the nearest integers of the subtype, which libsndfile would go below; past full scale, full scale."""
-    if subtype == "FLOAT":
+    """Round samples to the nearest integers of the subtype (libsndfile would round down) and clip them at full scale."""
+    if not is_integer(subtype):
         return samples
     bits = 8 * BYTES[subtype]
-    kind = np.int16 if bits == 16 else np.int32  # libsndfile takes the upper bits of what is wider than the file
+    kind = np.int16 if bits == 16 else np.int32  # of a type wider than the file's, libsndfile takes the upper bits
     full = 1 << bits - 1
     return np.rint(samples * np.float32(full)).clip(-full, full - 1).astype(kind) << 8 * kind(0).itemsize - bits

@@ -1,1 +1,1 @@
-"""What every other folder may use: errors, atomic files, command lines, run journals, tables, YAML to dataclasses."""
+"""Small parts that every other folder may use: errors, atomic files, command lines, journals, tables, YAML to dataclasses."""

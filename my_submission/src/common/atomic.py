@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written under a hidden name beside their own, and renamed."""
+"""Atomic files and folders: written under a hidden name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Where to write what is to become `path`; an error inside leaves what was there before, and nothing half-written."""
+    """Yield a temporary path that replaces `path` on success; on an error `path` is left untouched."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -21,10 +21,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path`, where nothing is yet; after an error inside, nothing is there still."""
+    """Yield an empty temporary folder that is renamed to `path` on success; on an error nothing is left.
+
+    `path` must not exist yet.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
         partial.mkdir(parents=True)
         yield partial
         partial.rename(path)

@@ -1,6 +1,6 @@
-"""What every command line shares: one way to refuse, one way to end.
+"""Parts that all command lines share: the parser, the options of an ensemble, the progress bar, the exit status.
 
-A user's mistake is one or two lines on standard error and exit status 2; an interrupt is exit status 130.
+A user's mistake is reported in one or two lines on standard error, with exit status 2. An interrupt exits with status 130.
 """
 
 from __future__ import annotations
@@ -11,35 +11,47 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
 
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.precisions import PRECISIONS as _PRECISIONS
 
-PRECISIONS = ("auto", "fp16", "bf16", "tf32", "fp32")  # device.PRECISIONS says what they are; it would load torch here
+PRECISIONS = ("auto", *_PRECISIONS)  # choices of --precision
+
+
+class ReportsProgress(Protocol):
+    """A model that calls `on_progress` with the number of samples it has separated since the last call."""
+
+    on_progress: Callable[[int], object]
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate at which `on_progress` counts samples, Hz."""
+        ...
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses in two lines and keeps the layout of its description."""
+    """An argument parser that keeps the layout of its description and reports errors in two lines."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where the options are explained, and exit with status 2."""
+        """Print the message and how to get help, and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\nsee: {self.prog} --help\n")
 
 
 def positive(text: str) -> int:
-    """An option's whole number, 1 or more."""
+    """Return the whole number that an option's text stands for, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def seed_list(text: str) -> list[int]:
-    """An option's list of seeds: `0,1,2`."""
+    """Return the seeds that an option's text lists, sorted: `0,1,2`."""
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds like 0,1,2")
@@ -47,19 +59,24 @@ def seed_list(text: str) -> list[int]:
 
 
 def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say how an ensemble separates; `ensemble_options` hands them to open_model."""
-    parser.add_argument("--overlap", type=positive, metavar="N", help="chunks that cover each sample (default: the model's)")
-    parser.add_argument("--seeds", type=seed_list, metavar="0,1,2", help="members of the ensemble (default: all)")
-    parser.add_argument("--fast", action="store_true", help="seed 0 and overlap 2, where --seeds and --overlap do not say")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="chunks at a time (default: the model's)")
-    parser.add_argument(
+    """Add the options that set how an ensemble separates; `ensemble_options` turns them into keyword arguments."""
+    add = parser.add_argument
+    add("--overlap", type=positive, metavar="N", help="number of chunks that cover each sample (default: the model's)")
+    add("--seeds", type=seed_list, metavar="0,1,2", help="seeds of the networks to average (default: all)")
+    add("--fast", action="store_true", help="use seed 0 and overlap 2, unless --seeds or --overlap is given")
+    add("--batch-size", type=positive, metavar="N", help="number of chunks in a batch (default: the model's)")
+    add(
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="of the network; auto is fp16 on CUDA, fp32 elsewhere",
+        help="precision of the network (default: auto, which is fp16 on CUDA and fp32 elsewhere)",
     )
-    parser.add_argument("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best there is)")
-    parser.add_argument(
+    add(
+        "--device",
+        default="auto",
+        help="device of the network: auto, cuda, cuda:N, mps or cpu (default: auto, the first available of cuda, mps, cpu)",
+    )
+    add(
         "--compile",
         default="no",
         choices=("yes", "no"),
@@ -67,12 +84,12 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ensemble_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """Keyword arguments of a Separator, from what `add_ensemble_options` parsed."""
+def ensemble_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of a Separator for the options that `add_ensemble_options` added."""
     options = {name: getattr(arguments, name) for name in ("overlap", "seeds", "batch_size", "precision", "device")}
     if arguments.fast:
         options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
-    if arguments.compile == "yes":  # a user's own model class need not accept the option
+    if arguments.compile == "yes":  # left out otherwise, because a user's model class may not accept it
         options["compile"] = True
     return options
 
@@ -84,8 +101,15 @@ def announce_compiling(arguments: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def seconds_bar(model: Any, seconds: float, label: str, position: int = 0) -> Iterator[None]:
-    """A bar over the seconds of a song, on a terminal, fed by the model's on_progress; a user's own class need not do so."""
+def seconds_bar(model: ReportsProgress, seconds: float, label: str, position: int = 0) -> Iterator[None]:
+    """Show a progress bar over a song on a terminal while the `with` block separates it.
+
+    Args:
+        model: moves the bar through its `on_progress`, which is replaced. The bar stands still if the model never calls it.
+        seconds: the song's duration.
+        label: text to the left of the bar.
+        position: the bar's line on the terminal, counted from the top one (default: 0). Set it where bars are nested.
+    """
     form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
     with tqdm(total=seconds, desc=label, position=position, leave=False, disable=None, bar_format=form) as bar:
         model.on_progress = lambda samples: bar.update(samples / model.sample_rate)
@@ -93,9 +117,9 @@ def seconds_bar(model: Any, seconds: float, label: str, position: int = 0) -> It
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command's main; give the exit status. A UserError is printed, without a traceback."""
+    """Run a command's main and return the exit status. A UserError is printed without a traceback."""
     warnings.showwarning = _show_warning
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that half-written files are taken away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind the stack, so that partial files are deleted
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -107,5 +131,5 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning's sentence without the line of code that caused it."""
+    """Print a warning's message without the line of code that caused it."""
     print(f"warning: {message}", file=sys.stderr)

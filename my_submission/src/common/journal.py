@@ -1,11 +1,11 @@
-"""A journal of a long run, so that one that was killed goes on where it stopped: JSON, one object a line.
+"""A journal of a long run: a run that was killed continues where it stopped. The file is JSON, one object per line.
 
     with Journal("predictions/evaluation.jsonl", {"overlap": 8}) as journal:
         journal.entries                        # of an unfinished run with the same settings; empty otherwise
         journal.append({"track": "song"})      # on the disk when the call returns
-        journal.finish()                       # the next run with these settings begins anew
+        journal.finish()                       # the next run with these settings starts again
 
-The first line holds the settings that tell one run from another. A last line that was cut off in the middle is dropped.
+The first line holds the settings; a run continues only a journal with equal settings. A last line that was cut off is dropped.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FINISHED = {"finished": True}
 
 
 class JournalError(UserError):
-    """A journal that cannot be read or written."""
+    """A journal cannot be read or written."""
 
 
 class Journal:
-    """The journal at `path` of the run that has these settings (flat, of what JSON can hold).
+    """The journal at `path` of a run with these settings (a flat dictionary of JSON values).
 
-    What `path` holds of another run is overwritten, and so is a finished run. `differences` then says what told the other
-    run from this one.
+    The journal of a finished run, or of a run with other settings, is overwritten. `differences` then lists the settings that
+    changed.
 
-    Raises JournalError for a file that is no journal, which is left as it is, and where nothing can be written.
+    Raises JournalError if the file is not a journal (it is left as it is), or if it cannot be read or written.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Journal:
         self.file = self.path.open("a", encoding="utf-8")
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
-        """Every whole line, the header first, and where the last one ends."""
+        """Return all complete lines, the header first, and the byte at which the last of them ends."""
         data = self.path.read_bytes()
         end = data.rfind(b"\n") + 1
         lines: list[Any] = []
@@ -71,15 +71,16 @@ class Journal:
             except ValueError:
                 lines.append(None)
             if not isinstance(lines[-1], dict) or (number == 1 and not isinstance(lines[0].get(HEADER), dict)):
-                raise JournalError(f"{self.path}: line {number} is not one of a journal; delete the file to begin anew")
+                raise JournalError(f"{self.path}: line {number} is not a line of a journal; delete the file to start again")
         return lines, end
 
     def _begin(self, settings: dict[str, Any]) -> None:
+        """Write a journal with a header only."""
         with atomic_file(self.path) as partial:
             partial.write_text(json.dumps({HEADER: settings}) + "\n", encoding="utf-8")
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Write one line, through to the disk."""
+        """Write one line, and return when it is on the disk. Raises JournalError."""
         try:
             self.file.write(json.dumps(entry) + "\n")
             self.file.flush()
@@ -89,12 +90,12 @@ class Journal:
         self.entries.append(entry)
 
     def finish(self) -> None:
-        """Say that nothing is left to do."""
+        """Mark the run as finished. Raises JournalError."""
         self.append(FINISHED)
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what could not be written was said when it was appended
+        with contextlib.suppress(OSError):  # `append` has raised the error that closing repeats
             self.file.close()

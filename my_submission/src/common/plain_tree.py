@@ -1,4 +1,7 @@
-"""A tree of plain values, as YAML and JSON give them, to dataclasses and back; mistakes are named by their path in it."""
+"""Convert plain trees (dictionaries, lists and scalars, as in YAML and JSON) to dataclasses and back.
+
+Errors name the key by its path in the tree: `audio.chunk_size`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import difflib
 import math
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 from my_submission.src.common.errors import UserError
 
+T = TypeVar("T")
+
 
 class ConfigError(UserError):
-    """A configuration that cannot be used."""
+    """A configuration cannot be used."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -23,11 +28,16 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def dataclass_from_dict(cls: type, tree: object, prefix: str = "") -> Any:
-    """Make the dataclass `cls` of a mapping, section by section; `prefix` is where we are: 'audio.'."""
-    section = prefix.rstrip(".") or "the file"
-    require(isinstance(tree, dict), f"{section} is {_shown(tree)}, expected a section of keys")
-    known = {field.name: field for field in dataclasses.fields(cls)}
+def dataclass_from_dict(cls: type[T], tree: object, prefix: str = "") -> T:
+    """Return the dataclass `cls` filled from a dictionary; fields that are dataclasses are filled from its sections.
+
+    `prefix` is the path of the section, as it begins the names in errors: `audio.`.
+
+    Raises ConfigError for an unknown key, a missing key or a value of another type than its field's.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{prefix.rstrip('.') or 'the file'} is {_shown(tree)}, expected a section of keys")
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
     for key in tree:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
@@ -39,13 +49,13 @@ def dataclass_from_dict(cls: type, tree: object, prefix: str = "") -> Any:
     return cls(**{name: _convert(value, hints[name], prefix + name) for name, value in tree.items()})
 
 
-def _convert(value: object, hint: Any, name: str) -> Any:
-    """`value` as the type that the field asks for, or a ConfigError that names the field."""
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as the type of its field. Raises ConfigError, which names the field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(value, arguments[0], name)
     if dataclasses.is_dataclass(hint):
-        return dataclass_from_dict(hint, value, f"{name}.")
+        return dataclass_from_dict(typing.cast(type, hint), value, f"{name}.")
     if origin is tuple:
         require(isinstance(value, list), f"{name} is {_shown(value)}, expected a list")
         if arguments[-1] is not Ellipsis:
@@ -54,7 +64,7 @@ def _convert(value: object, hint: Any, name: str) -> Any:
     if hint is float and isinstance(value, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4, without a point, as a string
             value = float(value)
-    # bool is an int to Python, but `num_steps: true` is a mistake to everybody else
+    # In Python a bool is an int, but `num_steps: true` is a mistake.
     fits = isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
     expected = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[hint]
     if hint is float and fits:
@@ -64,11 +74,12 @@ def _convert(value: object, hint: Any, name: str) -> Any:
 
 
 def _shown(value: object) -> str:
+    """Return a value as messages show it."""
     return "empty" if value is None else repr(value)
 
 
 def to_plain(tree: Any) -> Any:
-    """Plain lists, numbers and strings, ready for YAML or JSON."""
+    """Return the tree with lists in place of tuples, ready for YAML or JSON."""
     if isinstance(tree, dict):
         return {key: to_plain(value) for key, value in tree.items()}
     return [to_plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree

@@ -1,10 +1,10 @@
-"""Tables of stems: CSV with a header and a row for each stem, read by spreadsheets and by our commands.
+"""Tables of stems: CSV files with a header and one row per stem, for spreadsheets and for our commands.
 
     write(Path("audit.csv"), ("track", "instrument", "score"), [{"track": "song", "instrument": "bass", "score": 0.25}])
     read(Path("audit.csv"), ("track", "instrument", "score"))      # [{"track": "song", "instrument": "bass", "score": "0.25"}]
 
-`track` is the name of a folder, `instrument` that of a file in it without its suffix; the two name a stem, once in a table.
-What other columns mean is for who asks for them to say.
+`track` is the name of a folder, and `instrument` is the name of a file in it without its suffix. Each pair stands in a table
+once. The meaning of further columns is up to the caller.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ KEYS = ("track", "instrument")
 
 
 class TableError(UserError):
-    """A table of stems that cannot be read or written."""
+    """A table of stems cannot be read or written."""
 
 
 def read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows, in the file's order: the text of every column by its name, those not asked for too.
+    """Return the rows in the file's order: column -> text, further columns too.
 
-    Raises TableError for a file that cannot be read, that lacks track, instrument or one of `columns`, and, by the number of
-    the line, for a row with more or fewer values than the header, with no track or no instrument, or of a stem that was there.
+    Raises TableError if the file cannot be read, or lacks track, instrument or one of `columns`. Also raises it, with the
+    number of the line, for a row with more or fewer values than the header, a row without track or instrument, and a stem that
+    an earlier row names.
     """
     lines: dict[tuple[str, str], int] = {}
     rows = []
     try:
-        # -sig: spreadsheets begin UTF-8 with a mark; surrogateescape: names of files need not be text
+        # -sig: spreadsheets begin UTF-8 with a byte order mark; surrogateescape: file names may be undecodable
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             _refuse_header(path, header, [*KEYS, *(name for name in columns if name not in KEYS)])
-            for values in filter(None, reader):  # a line with nothing on it is nothing
+            for values in filter(None, reader):  # skips empty lines
                 if len(values) != len(header):
                     found = f"{len(values)} values, expected the header's {len(header)}"
                     raise TableError(
@@ -64,6 +65,7 @@ def read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _refuse_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise TableError if a column is missing or stands in the header twice."""
     expected = f"expected a CSV file whose first line names {','.join(columns)}"
     missing = [name for name in columns if name not in header]
     if missing:
@@ -74,9 +76,14 @@ def _refuse_header(path: Path, header: Sequence[str], columns: Sequence[str]) ->
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """A header and a line for each row, atomically; numbers with a point get 6 digits, and None is left empty.
+    """Write a header and the rows, atomically: floats with 6 digits, None as an empty cell.
 
-    Raises TableError where the file cannot be written.
+    Args:
+        path: the CSV file; an existing one is replaced.
+        columns: names of the columns to write, in this order. Further keys of a row are left out.
+        rows: column -> value.
+
+    Raises TableError if the file cannot be written.
     """
     try:
         with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -88,6 +95,7 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object
 
 
 def _text(value: object) -> str:
+    """Return the text of a cell."""
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) else str(value)

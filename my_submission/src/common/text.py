@@ -1,4 +1,4 @@
-"""Names and lists of names in messages and on the terminal."""
+"""Format names and lists of names for messages and the terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def shown(*parts: str) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first three of many names, and the number of those left out."""
+    """Return the first three of the names, and the number of those left out."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

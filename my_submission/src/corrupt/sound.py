@@ -41,7 +41,7 @@ class FaultyStem:
             self._write(path)
 
     def _write(self, path: Path) -> None:
-        for _ in audio.copied(self, path, path.suffix.lower()[1:], self.subtype):
+        for _ in audio.tee_to_file(self, path, path.suffix.lower()[1:], self.subtype):
             pass
 
     def blocks(self) -> Iterator[Block]:

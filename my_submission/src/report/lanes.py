@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from my_submission.src.audio.files import AudioFile, copied
+from my_submission.src.audio.files import AudioFile, tee_to_file
 from my_submission.src.report.pictures import Pictures
 
 COLOURS = {  # on white and on black
@@ -135,7 +135,7 @@ def _draw(path: Path, copy: Path, seconds: float) -> Pictures:
     """Copy a file as 16-bit FLAC and draw its pictures, reading it once."""
     stream = AudioFile(path)
     pictures = Pictures(stream.sample_rate, seconds)
-    for block in copied(stream, copy):
+    for block in tee_to_file(stream, copy):
         pictures.add(block)
     pictures.finish()
     return pictures

@@ -1,1 +1,1 @@
-"""How tensors are computed: on which device, in which precision, compiled or not."""
+"""How tensors are computed: device, precision, compilation, copies and memory."""

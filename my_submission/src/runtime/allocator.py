@@ -1,7 +1,7 @@
-"""Where a CPU's time goes that nobody sees: large tensors whose memory is fetched from the system anew each time.
+"""Keep freed memory in the process, so that large tensors do not page-fault on every allocation (glibc).
 
-glibc gives every block of more than 32 MB back to the system when it is freed. The next tensor of that size begins with
-pages that the system has to find and to clear, one by one, which takes longer than most of what is computed with them.
+By default glibc returns every freed block of more than 32 MB to the system. The system then has to find and clear each page of
+the next tensor of that size, which takes longer than most computations with the tensor.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # mallopt's numbers, from malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt, from malloc.h
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 128 << 10, _MMAP_MAX: 65536}
-# give nothing back below 2 GB, take 256 MB at a time, and let no block be so large that it is a mapping of its own
+# return nothing below 2 GB, request 256 MB at a time, and never give a block a mapping of its own
 _KEEPING = {_TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 256 << 20, _MMAP_MAX: 0}
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Let this process keep what it frees, to use it again, or not. The peak of its memory stays about what it was.
+    """Keep memory that this process frees and use it again, or restore glibc's default with keep=False.
 
-    Returns whether that could be asked for: False where the C library is not glibc.
+    The process's peak memory stays about the same. Returns False, without an effect, if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Where networks run and in which precision: named by the user, or the best there is.
+"""Choose the device and the precision of networks: by name, or the best available.
 
 device = pick_device("auto")
 precision = pick_precision("auto", device)      # fp16, bf16, tf32 or fp32
@@ -14,33 +14,37 @@ from collections.abc import Iterator
 import torch
 
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.precisions import PRECISIONS
 
-PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, dtype) for name, dtype in PRECISIONS.items()}
 HALF = ("fp16", "bf16")
 
 
 class DeviceError(UserError):
-    """A device that is not there, or a precision that it does not have."""
+    """A device is not available, or does not have the precision."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name, or the best there is for `auto`. Raises DeviceError for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return the device of that name, or the best available one for `auto`. Raises DeviceError if it is not available."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = [kind for kind, is_available in available.items() if is_available]
     if name == "auto":
-        return torch.device(next(kind for kind, available in there.items() if available))
-    listed = ", ".join(kind for kind, available in there.items() if available)
+        return torch.device(kinds[0])
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"device is {name!r}, expected auto, cuda, cuda:N, mps or cpu") from error
     count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if not there.get(device.type, False) or (device.index or 0) >= count:
-        raise DeviceError(f"device {name} is not available here; this machine has: {listed}")
+    if device.type not in kinds or (device.index or 0) >= count:
+        raise DeviceError(f"device {name} is not available here; this machine has: {', '.join(kinds)}")
     return device
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """fp16, bf16, tf32 or fp32; for `auto` fp16 on CUDA and fp32 elsewhere. Raises DeviceError."""
+    """Return fp16, bf16, tf32 or fp32; for `auto`, fp16 on CUDA and fp32 elsewhere.
+
+    Raises DeviceError for an unknown name, and if the device does not have the precision.
+    """
     if name == "auto":
         return "fp16" if device.type == "cuda" else "fp32"
     if name not in PRECISIONS:
@@ -54,28 +58,35 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 @contextlib.contextmanager
 def autocast_to(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside, networks compute in that precision; what is computed from their results on the way back needs `tf32_matmul`."""
-    with tf32_matmul(precision), torch.autocast(device.type, PRECISIONS[precision], enabled=precision in HALF):
+    """Let networks compute in a precision inside the `with` block. Run the backward pass in `tf32_matmul` instead."""
+    with tf32_matmul(precision, device), torch.autocast(device.type, DTYPES[precision], enabled=precision in HALF):
         yield
 
 
 @contextlib.contextmanager
-def tf32_matmul(precision: str) -> Iterator[None]:
-    """Inside, CUDA rounds the factors of float32 products to TF32's 10 bits where `precision` is tf32, and nowhere else.
+def tf32_matmul(precision: str, device: torch.device) -> Iterator[None]:
+    """Inside the `with` block, allow TF32 for float32 products on CUDA if `precision` is tf32, and forbid it otherwise.
 
-    PyTorch by itself lets convolutions do so and matrix products not: fp32 would not be float32.
+    TF32 rounds the factors to 10 bits. PyTorch allows it by default for convolutions but not for matrix products, so that
+    fp32 would not be float32 everywhere. On other devices nothing is set: torch 2.9 warns about these settings.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
+    if not _has_tf32(device):
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    previous = matmul.allow_tf32, cudnn.allow_tf32
     try:
-        for backend in backends:
-            backend.allow_tf32 = precision == "tf32"
+        matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
         yield
     finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+        matmul.allow_tf32, cudnn.allow_tf32 = previous
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch's says that the device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)  # the latter is how MPS says it
+def _has_tf32(device: torch.device) -> bool:
+    """Whether the settings of TF32 have an effect on the device."""
+    return device.type == "cuda"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that the device's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)  # MPS raises a plain RuntimeError

@@ -1,11 +1,11 @@
-"""Copies to a device and back, beside its computations instead of between them.
+"""Copy blocks to a device and back while it computes.
 
-for block in to_device(blocks, device):          # tensors on the device
+for block in to_device(blocks, device):     # tensors on the device
     ...
-for piece in to_host(pieces, device):        # arrays, each while the device works on the next
+for block in to_host(blocks, device):       # arrays; the device computes the next block meanwhile
     ...
 
-Where host and device share their memory, a copy is made where one is needed, at once.
+On CUDA, copies run in a stream of their own. Other devices copy at once, and only if they need a copy.
 """
 
 from __future__ import annotations
@@ -20,53 +20,55 @@ from my_submission.src.audio.files import Block
 
 
 def to_device(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """The same tensors on the device; each copy waits for nothing that the device computes."""
-    if not _copies_beside(device):
+    """Yield the tensors on the device. The copies do not wait for the device's computation."""
+    if not _has_copy_stream(device):
         yield from (block.to(device) for block in blocks)
         return
     streams = torch.get_device_module(device)
-    own = streams.Stream(device)
+    copy_stream = streams.Stream(device)
     for block in blocks:
-        with streams.stream(own):
-            there = _pinned_like(block).copy_(block).to(device, non_blocking=True)
-        now = streams.current_stream(device)
-        now.wait_stream(own)
-        if there.is_cuda:
-            there.record_stream(now)  # its memory is not given to the next block before what is computed from it is done
-        yield there
+        with streams.stream(copy_stream):
+            on_device = _pinned_like(block).copy_(block).to(device, non_blocking=True)
+        compute_stream = streams.current_stream(device)
+        compute_stream.wait_stream(copy_stream)
+        if on_device.is_cuda:
+            on_device.record_stream(compute_stream)  # keeps the allocator from reusing this memory while it is still in use
+        yield on_device
 
 
-def to_host(pieces: Iterable[Tensor], device: torch.device) -> Iterator[Block]:
-    """The same tensors as arrays, one behind: a piece is waited for when the next one's computation has begun."""
-    if not _copies_beside(device):
-        yield from (piece.cpu().numpy() for piece in pieces)
+def to_host(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Block]:
+    """Copy each block to the host while the device computes the next. Yields arrays, with a delay of one block."""
+    if not _has_copy_stream(device):
+        yield from (block.cpu().numpy() for block in blocks)
         return
     streams = torch.get_device_module(device)
-    own = streams.Stream(device)
-    before: tuple[Tensor, Tensor, Any] | None = None  # with its source, whose memory would be used anew before it is copied
-    for piece in pieces:
-        own.wait_stream(streams.current_stream(device))
-        done = streams.Event()
-        with streams.stream(own):
-            here = _pinned_like(piece).copy_(piece, non_blocking=True)
-            done.record(own)
-        if before is not None:
-            yield _arrived(*before[1:])
-        before = piece, here, done
-    if before is not None:
-        yield _arrived(*before[1:])
+    copy_stream = streams.Stream(device)
+    # (block, its copy, event after the copy); holding the block keeps its memory from being reused before it is copied
+    previous: tuple[Tensor, Tensor, Any] | None = None
+    for block in blocks:
+        copy_stream.wait_stream(streams.current_stream(device))
+        copied = streams.Event()
+        with streams.stream(copy_stream):
+            on_host = _pinned_like(block).copy_(block, non_blocking=True)
+            copied.record(copy_stream)
+        if previous is not None:
+            yield _finish_copy(*previous[1:])
+        previous = block, on_host, copied
+    if previous is not None:
+        yield _finish_copy(*previous[1:])
 
 
-def _copies_beside(device: torch.device) -> bool:
+def _has_copy_stream(device: torch.device) -> bool:
+    """Whether the device can copy and compute at the same time."""
     return device.type == "cuda"
 
 
 def _pinned_like(tensor: Tensor) -> Tensor:
-    """Host memory of a tensor's size, page-locked: only to and from such memory does a copy run by itself."""
+    """Return an empty tensor of the same shape in page-locked host memory; other memory cannot be copied asynchronously."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
 
 
-def _arrived(here: Tensor, done: Any) -> Block:
-    """What was copied, once it is."""
-    done.synchronize()
-    return here.numpy()
+def _finish_copy(on_host: Tensor, copied: Any) -> Block:
+    """Wait for a copy to the host, and return it as an array."""
+    copied.synchronize()
+    return on_host.numpy()

@@ -1,7 +1,7 @@
-"""A Triton kernel for what lies between convolutions on a GPU. Import it where Triton is installed; fused.py does.
+"""A Triton kernel for instance norm and activation on a GPU. This module needs Triton; fused_norm.py checks for it.
 
-The network is bound by memory there. Instance norm and activation, one after the other, go over their tensor five times or
-more; this goes over it three times.
+Between its convolutions the network is bound by memory bandwidth. The two layers pass over their tensor five times or more, the
+kernel passes over it three times.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096  # values of a plane that are in registers together
+BLOCK = 4096  # values of a plane that are in registers at the same time
 
 
 @triton.jit
 def _instance_norm_activation(x, weight, bias, y, channels, size, eps, GELU: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
-    """A program for each plane [L, f] of an item and channel."""
+    """Normalize one plane [L, f]; there is one program for each item and channel."""
     plane = tl.program_id(0)
     first = plane.to(tl.int64) * size
-    # mean and sum of squared deviations in one go, block by block (Chan, Golub, LeVeque, 1979)
+    # mean and sum of squared deviations in one pass, block by block (Chan, Golub, LeVeque, 1979)
     count, mean, squares = 0.0, 0.0, 0.0
     for begin in range(0, size, BLOCK):
         place = begin + tl.arange(0, BLOCK)
@@ -48,7 +48,15 @@ def _instance_norm_activation(x, weight, bias, y, channels, size, eps, GELU: tl.
 
 
 def instance_norm_activation(x: Tensor, weight: Tensor, bias: Tensor, eps: float, activation: str) -> Tensor:
-    """[B, c, L, f] -> the same shape and type: instance norm with weight and bias [c], then gelu or relu, in float32."""
+    """Return the activation of the instance norm of x: [B, c, L, f] -> the same shape and dtype. Computes in float32.
+
+    Args:
+        x: [B, c, L, f], on a GPU.
+        weight: [c], the norm's scale.
+        bias: [c], the norm's shift.
+        eps: added to the variance, so that constant planes do not divide by zero.
+        activation: gelu or relu.
+    """
     x = x.contiguous()
     batch, channels, *plane = x.shape
     y = torch.empty_like(x)

@@ -116,7 +116,7 @@ class Trainer:
 
         norm, finite = math.nan, math.isfinite(value)  # the same on every rank: a NaN anywhere is a NaN everywhere
         if finite:
-            with tf32_matmul(self.precision):
+            with tf32_matmul(self.precision, self.device):
                 self.scaler.scale(loss).backward()
             # The original clipped gradients that were still scaled: to some 65536th of what the config said.
             self.scaler.unscale_(self.optimizer)
