@@ -12,8 +12,9 @@ import torch
 
 from my_submission.src import dataset
 from my_submission.src.audio.files import AudioFile
+from my_submission.src.audio.tracks import TrackError
 from my_submission.src.config import Config, load_config
-from my_submission.src.dataset import DatasetError, RandomMixes, batches, find_tracks, share_of
+from my_submission.src.dataset import DatasetError, RandomMixes, batches, open_tracks, share_of
 from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
 
 DRAWN = [[2, 0, 2, 0], [2, 1, 2, 1], [2, 1, 1, 2]]  # tracks of the first samples of seed 3: a run begun long ago goes on
@@ -47,11 +48,11 @@ def broken_data(folder: Path) -> Path:
 
 def test_one_report_of_all_that_is_wrong(tmp_path: Path, config: Config) -> None:
     data = broken_data(tmp_path / "data")
-    with pytest.raises(DatasetError) as refusal:
-        find_tracks([data], config)
+    with pytest.raises(TrackError) as refusal:
+        open_tracks([data], config)
     first, *problems, last = str(refusal.value).splitlines()
     assert first == f"{data}: 10 of 12 tracks cannot be used:"
-    assert last == "mend them, or leave them out with --skip_bad_tracks"
+    assert last == "fix them, or leave them out with --skip_bad_tracks"
     found = {line.split(": ")[0].strip().rpartition("/")[2]: line.partition(": ")[2] for line in problems}
     reasons = {
         "cut": "other.wav: is cut off",
@@ -73,7 +74,7 @@ def test_one_report_of_all_that_is_wrong(tmp_path: Path, config: Config) -> None
 def test_bad_tracks_can_be_left_out(tmp_path: Path, config: Config) -> None:
     data = broken_data(tmp_path / "data")
     with pytest.warns(UserWarning, match="10 of 12 tracks cannot be used") as warned:
-        tracks = find_tracks([data], config, skip_bad_tracks=True)
+        tracks = open_tracks([data], config, skip_bad_tracks=True)
     assert str(warned[0].message).endswith("going on without them")
     assert [(track.name, track.num_samples) for track in tracks] == [("track0", 5000), ("track1", 5700)]
 
@@ -81,23 +82,21 @@ def test_bad_tracks_can_be_left_out(tmp_path: Path, config: Config) -> None:
 @pytest.mark.parametrize("skip", [False, True])
 def test_nothing_left_to_train_on(tmp_path: Path, config: Config, skip: bool) -> None:
     (write_track(tmp_path / "data" / "only") / "bass.wav").unlink()
-    with pytest.raises(
-        DatasetError, match=r"1 of 1 tracks cannot be used:\n.*bass is missing\nmend them, or name another folder"
-    ):
-        find_tracks([tmp_path / "data"], config, skip_bad_tracks=skip)
+    with pytest.raises(TrackError, match=r"1 of 1 tracks cannot be used:\n.*bass is missing\nfix them, or name another folder"):
+        open_tracks([tmp_path / "data"], config, skip_bad_tracks=skip)
 
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path, config: Config) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere: cannot be read .*, expected a folder of tracks"):
-        find_tracks([tmp_path / "nowhere"], config)
+    with pytest.raises(TrackError, match=r"nowhere: cannot be read .*, expected a folder of tracks"):
+        open_tracks([tmp_path / "nowhere"], config)
     track = write_track(tmp_path / "track")  # one level too deep
-    with pytest.raises(DatasetError, match=r"track: no tracks there, expected folders that each hold vocals.wav, drums.wav"):
-        find_tracks([track], config)
+    with pytest.raises(TrackError, match=r"track: no tracks there, expected folders that each hold vocals.wav, drums.wav"):
+        open_tracks([track], config)
 
 
 def test_several_folders_follow_each_other(tmp_path: Path, config: Config) -> None:
     later, earlier = write_tracks(tmp_path / "b", 1), write_tracks(tmp_path / "a", 2)
-    assert [track.folder.parent.name for track in find_tracks([later, earlier], config)] == ["b", "a", "a"]
+    assert [track.folder.parent.name for track in open_tracks([later, earlier], config)] == ["b", "a", "a"]
 
 
 def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,14 +108,14 @@ def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, mon
     read = []
     chunk = AudioFile.chunk
     monkeypatch.setattr(AudioFile, "chunk", lambda self, *place: read.append(self.path.stem) or chunk(self, *place))
-    find_tracks([tmp_path / "data"], config)
+    open_tracks([tmp_path / "data"], config)
     assert {name: read.count(name) for name in INSTRUMENTS} == {"vocals": 1, "drums": 1, "bass": dataset.PROBES, "other": 1}
 
 
 def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+    tracks = open_tracks([write_tracks(tmp_path / "data", 3)], config)
     mixes = RandomMixes(tracks, config, seed=5)
-    stems = [[stem.chunk(0, track.num_samples) for stem in track.stems] for track in tracks]
+    stems = [[stem.chunk(0, track.num_samples) for stem in track.stems.values()] for track in tracks]
     drawn, mixed = set(), set()
     for index in range(30):
         sources, numbers = mixes[index]
@@ -138,7 +137,7 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
 
 
 def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data")], config)
+    tracks = open_tracks([write_tracks(tmp_path / "data")], config)
     mixes = RandomMixes(tracks, config, seed=3)
     expected = [[mixes[step * 5 + item] for item in range(5)] for step in range(4)]
     assert [mixes[index].tracks.tolist() for index in range(3)] == DRAWN
@@ -154,7 +153,7 @@ def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config
 
 
 def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+    tracks = open_tracks([write_tracks(tmp_path / "data", 3)], config)
 
     def mixes(**changes: object) -> RandomMixes:
         return RandomMixes(tracks, replace(config, training=replace(config.training, **changes)), seed=0)
@@ -168,7 +167,7 @@ def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None
     together = 0
     for index in range(40):
         chunks = half[index].sources.numpy()
-        whole = [np.stack([stem.chunk(0, track.num_samples) for stem in track.stems]) for track in tracks]
+        whole = [np.stack([stem.chunk(0, track.num_samples) for stem in track.stems.values()]) for track in tracks]
         starts = [np.flatnonzero((song[:, 0, : -960 + 1] == chunks[:, 0, :1]).all(axis=0)) for song in whole]
         found = any(
             (song[..., i : i + 960] == chunks).all() for song, places in zip(whole, starts, strict=True) for i in places
@@ -192,7 +191,7 @@ def test_quiet_chunks_are_drawn_again(tmp_path: Path, config: Config) -> None:
     half = tone("bass", 9600)
     half[:8000] = 0
     soundfile.write(folder / "bass.wav", half, RATE)
-    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)
     assert min(mixes[index].sources[2].abs().mean().item() for index in range(40)) >= config.audio.min_mean_abs
 
 
@@ -200,7 +199,7 @@ def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: 
     for i in range(2):
         folder = write_track(tmp_path / "data" / f"track{i}", 9600, seed=i)
         soundfile.write(folder / "drums.wav", np.linspace(0, 1, 9600)[:, None] * tone("drums", 9600) / 1000, RATE, "FLOAT")
-    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)
     with pytest.warns(UserWarning, match=r"drums: 100 chunks drawn in a row were quieter than audio.min_mean_abs = 0.01"):
         sample = mixes[0].sources
     assert sample[1].abs().mean() > 0.8 * 0.0001  # the loudest of many: from the loud end
@@ -208,7 +207,7 @@ def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: 
 
 def test_a_track_shorter_than_a_chunk_ends_in_zeros(tmp_path: Path, config: Config) -> None:
     write_track(tmp_path / "data" / "short", 700)
-    sample = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)[0].sources
+    sample = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)[0].sources
     assert sample.shape == (4, 2, 960)
     assert (sample[:, :, 700:] == 0).all()
     assert (sample[:, :, 690:700].abs().amax(dim=(1, 2)) > 0).all()
@@ -216,7 +215,7 @@ def test_a_track_shorter_than_a_chunk_ends_in_zeros(tmp_path: Path, config: Conf
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_breaks_during_training_ends_it_with_its_name(tmp_path: Path, config: Config, workers: int) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 1)], config)
+    tracks = open_tracks([write_tracks(tmp_path / "data", 1)], config)
     (tmp_path / "data" / "track0" / "bass.flac").write_bytes(b"gone")
     with pytest.raises(DatasetError, match=r"bass.flac: is not audio .*\nthe same command goes on from the last save"):
         next(batches(RandomMixes(tracks, config, 0), range(3), 2, workers=workers))
