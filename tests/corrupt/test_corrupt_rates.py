@@ -6,20 +6,21 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from my_submission.src.audio.tracks import Track
 from my_submission.src.corrupt import faults
 from my_submission.src.corrupt.faults import Settings, draw_faults
-from my_submission.src.corrupt.tracks import Track
 
 
 def fake_track(number: int, stems: int, silent: int) -> Track:
-    """A track whose last stems are silent, as far as drawing faults looks at it."""
+    """A track whose last stems are silent. It has what drawing faults looks at, and no files."""
     names = [f"stem{i}" for i in range(stems)]
-    return Track(
-        Path(f"track{number}"), {name: SimpleNamespace(sample_rate=44100) for name in names}, (), tuple(names[: stems - silent])
-    )
+    sounds = {name: float(i < stems - silent) for i, name in enumerate(names)}
+    fakes = {name: SimpleNamespace(sample_rate=44100, blocks=lambda name=name: [np.array([[sounds[name]]])]) for name in names}
+    return Track(Path(f"track{number}"), fakes)
 
 
 @settings(max_examples=200, deadline=None)

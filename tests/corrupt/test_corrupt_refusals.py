@@ -81,14 +81,14 @@ def spoil(what: str, data: Path) -> str:
     elif what == "one stem":
         for name in NAMES[1:]:
             (track / f"{name}.wav").rename(track / f"{name}.mp3")
-        message = "/track 1: too few stems (bass.wav), expected two or more wav or flac files beside the mixture"
+        message = "/track 1: too few stems (bass.wav), expected two or more wav or flac files besides the mixture"
     elif what == "twice":
         soundfile.write(track / "bass.flac", np.zeros(3000), 8000)
         names = "bass.flac, bass.wav, drums.wav, keys.wav, vocals.wav"
         message = f"/track 1: an instrument is there twice ({names}), expected one file for each"
     elif what == "plus":
         (track / "bass.wav").rename(track / "bass+drums.wav")
-        message = "/track 1/bass+drums.wav: has a + in its name, which is what joins names in the table; rename it"
+        message = "/track 1/bass+drums.wav: has a + in its name, which joins names in the table; rename it"
     elif what == "silent":
         for name in NAMES[1:]:
             soundfile.write(track / f"{name}.wav", np.zeros((3000, 2)), 8000)
