@@ -117,7 +117,7 @@ def test_it_goes_on_where_it_was_killed(
     assert run() == 0
     assert model.separated == [str(tmp_path / "data" / "a" / "bass.wav")]
     assert run("--seconds", 3) == 0
-    assert "beginning anew: seconds of a window was 2, is 3" in capsys.readouterr().out
+    assert "starting again: seconds of a window was 2, is 3" in capsys.readouterr().out
     assert len(model.separated) == 13
 
 
@@ -179,7 +179,10 @@ def test_what_cannot_be_done_is_refused_and_leaves_all_as_it_was(
     before = listing(tmp_path)
     for options, message in (
         (["--data_path", tmp_path / "none"], "none: cannot be read (No such file or directory), expected a folder of tracks"),
-        (["--data_path", tmp_path / "empty"], "empty: holds no tracks, expected a folder for each"),
+        (
+            ["--data_path", tmp_path / "empty"],
+            "empty: no tracks there, expected folders that each hold a wav or flac",
+        ),
         (["--data_path", tmp_path / "bare"], "its tracks hold no stems, expected vocals.wav, drums.wav, bass.wav, other.wav"),
         (["--data_path", tmp_path / "data", tmp_path / "more"], "two tracks of one name; audit one folder at a time"),
         (["--out", tmp_path / "audit.txt"], "audit.txt: expected the name of a .csv file in a folder that exists"),

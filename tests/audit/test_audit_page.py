@@ -14,10 +14,10 @@ import soundfile
 
 from my_submission.src import report, separator
 from my_submission.src.audio.files import AudioError
-from my_submission.src.audit import COLUMNS
 from my_submission.src.audit import command as audit
 from my_submission.src.audit import page as page_module
 from my_submission.src.audit.page import cut_table
+from my_submission.src.audit.stem_score import COLUMNS
 from my_submission.src.common import stem_table
 from my_submission.src.report.players import text
 from tests.helpers.audit import BandModel, make_data

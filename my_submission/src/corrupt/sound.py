@@ -30,7 +30,7 @@ class FaultyStem:
         self.peak = 0.0  # of the blocks read last
 
     def write_to(self, path: Path) -> None:
-        """Write the stem in the format of the clean one. If it would clip, which floating point never does, write it with a gain.
+        """Write the stem in the format of the clean one, with a gain if it would clip, which floating point never does.
 
         The peak is known only after the whole stem was computed, so the few stems that need a gain are written twice.
 
