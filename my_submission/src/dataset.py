@@ -96,7 +96,7 @@ def _open_stems(track: Track, config: Config, silence_is_bad: bool) -> Track | s
 
 
 def _format_problems(stem: AudioFile, config: Config) -> list[str]:
-    """Return what differs from the config's sample rate and number of channels, in words."""
+    """Return the differences from the config's sample rate and number of channels, in words."""
     rate, channels = config.audio.sample_rate, config.audio.num_channels
     problems = []
     if stem.sample_rate != rate:

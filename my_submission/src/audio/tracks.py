@@ -75,7 +75,7 @@ def track_folders(data: Path) -> list[Path]:
 def find_tracks(folders: Iterable[str | Path], contents: str) -> list[Track]:
     """Return the tracks of one or several folders: in the folders' order, by name within each, hidden ones left out.
 
-    No file is opened, so `stems` is empty. `contents` says for the error message what each track has to hold.
+    No file is opened, so `stems` is empty. `contents` names, for the error message, the files each track has to hold.
 
     Raises TrackError for a folder that cannot be read or holds no track.
     """

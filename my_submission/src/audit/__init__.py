@@ -2,9 +2,9 @@
 
 stems          find the stems of tracks
 stem_score     the record of a stem: its row in the table, on the page and in the printout
-windows        measure what a model makes of a single stem, window by window
+windows        measure the outputs of a model for a single stem, window by window
 scoring        compute scores from windows: baselines by instrument, and each stem's distance from them
-from_training  compute scores from what the masks of trainings left out
+from_training  compute scores from the chunks that trainings masked
 page_markup    the HTML of the page
 page           write the page of the worst stems
 """

@@ -5,8 +5,8 @@
 
 DIR holds a folder for each track, with a wav or flac for each instrument. The model separates each stem by itself. If less of
 a bass comes back as bass than is normal for the basses of this data, the stem holds something else. The model may have been
-trained on the same data, because training does not learn errors that only few stems have. --from-training goes by what the
-masks of trainings left out instead; it needs neither audio nor a model.
+trained on the same data, because training does not learn errors that only few stems have. --from-training scores stems
+by how often trainings masked them instead; it needs neither audio nor a model.
 
 audit.csv has a row for each stem, the worst first:
 
@@ -14,7 +14,7 @@ audit.csv has a row for each stem, the worst first:
     self_sdr            how well the stem comes back as itself, dB
     margin_db           level of the stem's own output above the loudest other output
     from_s, to_s        where the stem is worst
-    contains            another instrument that it seems to hold
+    contains            another instrument that it seems to contain
     keep                yes or no where a person marked the stem; overrides the score
 
 On the page of --report the worst stems can be heard and marked, and the table can be saved with the marks. Then train with
@@ -239,7 +239,7 @@ def _print_scores(scores: Sequence[StemScore], unscored: str, baselines: Mapping
 
 
 def _remarks(stem: StemScore) -> str:
-    """Return where a stem is worst and what else it seems to hold, in words."""
+    """Return in words where a stem is worst, and which other instrument it seems to contain."""
     remarks = ""
     if stem.is_below and stem.from_s is not None:
         remarks += f", worst at {stem.from_s:.0f} to {stem.to_s:.0f} s of {stem.seconds:.0f}"

@@ -1,4 +1,4 @@
-"""Scores from what the masks of trainings left out, for each stem in the tables `masked_seed{seed}.csv`.
+"""Compute scores from the chunks that trainings masked, from their tables `masked_seed{seed}.csv`.
 
 A table says how often a chunk of a stem was drawn, and which fraction of those chunks the loss's mask left out.
 

@@ -89,7 +89,7 @@ def page(
         subtitle=f"{stems} stems, each separated by itself",
         above=f'<dl class="tiles">{tiles}</dl>{_lists(suspects, groups)}{failed_list(failed)}',
         how=HOW,
-        swap="the stem and what came back as itself",
+        swap="the stem and its own output",
         tracks="".join(_suspect(number, suspect) for number, suspect in enumerate(suspects, 1)) + _save(table),
         facts=facts,
         scripts=[Path(__file__).with_name("marks.js")],

@@ -87,7 +87,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What the stems of an instrument are compared with."""
+    """The normal values that the stems of an instrument are compared with."""
 
     share: Baseline
     sdr: Baseline
@@ -173,7 +173,7 @@ def score(measurements: Sequence[Measurement], sources: Sequence[str]) -> tuple[
 
 
 def _reference(pairs: Sequence[tuple[Measurement, OwnShare]], name: str, sources: Sequence[str]) -> _Reference:
-    """Return what the stems of one instrument are compared with; `pairs` are those stems."""
+    """Return the normal values for the stems of one instrument; `pairs` are those stems."""
     heard = [(measurement, share, share.of_stem) for measurement, share in pairs if share.of_stem is not None]
     if len(heard) < MIN_STEMS:  # assume that an instrument is silent in other stems, and whole in its own
         levels = np.where(np.array(sources) == name, 0.0, -LIMIT_DB)

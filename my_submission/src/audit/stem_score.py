@@ -27,9 +27,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class StemScore:
-    """What the audit found out about a stem; None or empty where it found nothing.
+    """The results of the audit for one stem. Fields without a value are None or empty.
 
-    Every field is a column of the table, in this order, except those marked NO_COLUMN, which are for the page.
+    Every field is a column of the table, in this order, except those marked NO_COLUMN, which are for the page. The page needs
+    `keep` to be the last column.
     """
 
     track: str

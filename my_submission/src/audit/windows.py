@@ -1,4 +1,4 @@
-"""Measure what a model makes of a single stem, window by window. Every score is computed from these energies.
+"""Measure the outputs of a model for a single stem, window by window. Every score is computed from these energies.
 
     energies = measure(separator, AudioFile("song/bass.wav"), own=2, seconds=10.0)      # [W, 2 + S], W windows
 
