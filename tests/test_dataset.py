@@ -1,4 +1,4 @@
-"""Training data: one report of all that is wrong, and samples that depend on seed and index alone."""
+"""Training data: one report of all problems, and samples that depend on seed and index alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 
 from my_submission.src import dataset
 from my_submission.src.audio.files import AudioFile
+from my_submission.src.audio.tracks import TrackError
 from my_submission.src.config import Config, load_config
-from my_submission.src.dataset import DatasetError, RandomMixes, batches, find_tracks, share_of
+from my_submission.src.dataset import DatasetError, RandomMixes, batches, open_tracks, share_of
 from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
 
-DRAWN = [[2, 0, 2, 0], [2, 1, 2, 1], [2, 1, 1, 2]]  # tracks of the first samples of seed 3: a run begun long ago goes on
+DRAWN = [[2, 0, 2, 0], [2, 1, 2, 1], [2, 1, 1, 2]]  # tracks of the first samples of seed 3; old runs must stay resumable
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def broken_data(folder: Path) -> Path:
-    """Two good tracks, and one for each way to be bad."""
+    """Write two good tracks, and one bad track for each problem."""
     write_tracks(folder, 2)
     for name in ("missing", "twice", "unreadable", "cut", "rate", "mono", "lengths", "silent", "two_things", ".hidden"):
         write_track(folder / name)
@@ -41,17 +42,17 @@ def broken_data(folder: Path) -> Path:
     soundfile.write(folder / "silent" / "vocals.wav", np.zeros((6000, 2)), RATE)
     (folder / "two_things" / "vocals.wav").unlink()
     soundfile.write(folder / "two_things" / "other.wav", np.zeros((6000, 2)), 22050)
-    (folder / "readme.txt").write_text("files beside the tracks are none of our business")
+    (folder / "readme.txt").write_text("files next to the tracks are ignored")
     return folder
 
 
-def test_one_report_of_all_that_is_wrong(tmp_path: Path, config: Config) -> None:
+def test_one_report_lists_all_problems(tmp_path: Path, config: Config) -> None:
     data = broken_data(tmp_path / "data")
-    with pytest.raises(DatasetError) as refusal:
-        find_tracks([data], config)
+    with pytest.raises(TrackError) as refusal:
+        open_tracks([data], config)
     first, *problems, last = str(refusal.value).splitlines()
     assert first == f"{data}: 10 of 12 tracks cannot be used:"
-    assert last == "mend them, or leave them out with --skip_bad_tracks"
+    assert last == "fix them, or leave them out with --skip_bad_tracks"
     found = {line.split(": ")[0].strip().rpartition("/")[2]: line.partition(": ")[2] for line in problems}
     reasons = {
         "cut": "other.wav: is cut off",
@@ -73,35 +74,33 @@ def test_one_report_of_all_that_is_wrong(tmp_path: Path, config: Config) -> None
 def test_bad_tracks_can_be_left_out(tmp_path: Path, config: Config) -> None:
     data = broken_data(tmp_path / "data")
     with pytest.warns(UserWarning, match="10 of 12 tracks cannot be used") as warned:
-        tracks = find_tracks([data], config, skip_bad_tracks=True)
+        tracks = open_tracks([data], config, skip_bad_tracks=True)
     assert str(warned[0].message).endswith("going on without them")
     assert [(track.name, track.num_samples) for track in tracks] == [("track0", 5000), ("track1", 5700)]
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_nothing_left_to_train_on(tmp_path: Path, config: Config, skip: bool) -> None:
+def test_it_is_an_error_if_no_track_is_left(tmp_path: Path, config: Config, skip: bool) -> None:
     (write_track(tmp_path / "data" / "only") / "bass.wav").unlink()
-    with pytest.raises(
-        DatasetError, match=r"1 of 1 tracks cannot be used:\n.*bass is missing\nmend them, or name another folder"
-    ):
-        find_tracks([tmp_path / "data"], config, skip_bad_tracks=skip)
+    with pytest.raises(TrackError, match=r"1 of 1 tracks cannot be used:\n.*bass is missing\nfix them, or name another folder"):
+        open_tracks([tmp_path / "data"], config, skip_bad_tracks=skip)
 
 
-def test_a_folder_that_is_no_data_set(tmp_path: Path, config: Config) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere: cannot be read .*, expected a folder of tracks"):
-        find_tracks([tmp_path / "nowhere"], config)
+def test_a_folder_without_tracks_is_refused(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(TrackError, match=r"nowhere: cannot be read .*, expected a folder of tracks"):
+        open_tracks([tmp_path / "nowhere"], config)
     track = write_track(tmp_path / "track")  # one level too deep
-    with pytest.raises(DatasetError, match=r"track: no tracks there, expected folders that each hold vocals.wav, drums.wav"):
-        find_tracks([track], config)
+    with pytest.raises(TrackError, match=r"track: no tracks there, expected folders that each hold vocals.wav, drums.wav"):
+        open_tracks([track], config)
 
 
 def test_several_folders_follow_each_other(tmp_path: Path, config: Config) -> None:
     later, earlier = write_tracks(tmp_path / "b", 1), write_tracks(tmp_path / "a", 2)
-    assert [track.folder.parent.name for track in find_tracks([later, earlier], config)] == ["b", "a", "a"]
+    assert [track.folder.parent.name for track in open_tracks([later, earlier], config)] == ["b", "a", "a"]
 
 
-def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stem with sound in its middle is looked at once; one with a single sample is searched; neither is called silent."""
+def test_start_up_reads_few_samples(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stem with sound in its middle is probed once; a stem with a single click is read whole; neither is called silent."""
     folder = write_track(tmp_path / "data" / "track", 100_000)
     lonely = np.zeros((100_000, 2))
     lonely[3210, 1] = 0.1
@@ -109,14 +108,14 @@ def test_start_up_reads_no_more_than_it_must(tmp_path: Path, config: Config, mon
     read = []
     original = AudioFile.read
     monkeypatch.setattr(AudioFile, "read", lambda self, *place: read.append(self.path.stem) or original(self, *place))
-    find_tracks([tmp_path / "data"], config)
+    open_tracks([tmp_path / "data"], config)
     assert {name: read.count(name) for name in INSTRUMENTS} == {"vocals": 1, "drums": 1, "bass": dataset.PROBES, "other": 1}
 
 
-def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+def test_a_sample_holds_chunks_of_the_files(tmp_path: Path, config: Config) -> None:
+    tracks = open_tracks([write_tracks(tmp_path / "data", 3)], config)
     mixes = RandomMixes(tracks, config, seed=5)
-    stems = [[stem.read(0, track.num_samples) for stem in track.stems] for track in tracks]
+    stems = [[stem.read(0, track.num_samples) for stem in track.stems.values()] for track in tracks]
     drawn, mixed = set(), set()
     for index in range(30):
         sources, numbers = mixes[index]
@@ -134,11 +133,11 @@ def test_a_sample_is_what_the_files_hold(tmp_path: Path, config: Config) -> None
             drawn.add((source, places[0][0]))
             mixed.add((index, places[0]))
     assert len(drawn) == 12  # every stem of every track
-    assert len(mixed) > 110  # of 120: the stems of a sample come from different places, each drawn for itself
+    assert len(mixed) > 110  # of 120: each stem of a sample is drawn independently
 
 
 def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data")], config)
+    tracks = open_tracks([write_tracks(tmp_path / "data")], config)
     mixes = RandomMixes(tracks, config, seed=3)
     expected = [[mixes[step * 5 + item] for item in range(5)] for step in range(4)]
     assert [mixes[index].tracks.tolist() for index in range(3)] == DRAWN
@@ -153,8 +152,8 @@ def test_a_sample_depends_on_seed_and_index_alone(tmp_path: Path, config: Config
     assert not torch.equal(mixes[0].sources, RandomMixes(tracks, config, seed=4)[0].sources)
 
 
-def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 3)], config)
+def test_gains_and_samples_from_one_song_are_drawn_as_configured(tmp_path: Path, config: Config) -> None:
+    tracks = open_tracks([write_tracks(tmp_path / "data", 3)], config)
 
     def mixes(**changes: object) -> RandomMixes:
         return RandomMixes(tracks, replace(config, training=replace(config.training, **changes)), seed=0)
@@ -168,18 +167,18 @@ def test_gains_and_samples_from_one_song(tmp_path: Path, config: Config) -> None
     together = 0
     for index in range(40):
         chunks = half[index].sources.numpy()
-        whole = [np.stack([stem.read(0, track.num_samples) for stem in track.stems]) for track in tracks]
+        whole = [np.stack([stem.read(0, track.num_samples) for stem in track.stems.values()]) for track in tracks]
         starts = [np.flatnonzero((song[:, 0, : -960 + 1] == chunks[:, 0, :1]).all(axis=0)) for song in whole]
         found = any(
             (song[..., i : i + 960] == chunks).all() for song, places in zip(whole, starts, strict=True) for i in places
         )
-        assert found or torch.equal(half[index].sources, plain[index].sources)  # what is not from one place is drawn as ever
+        assert found or torch.equal(half[index].sources, plain[index].sources)  # the other samples are as without same_song
         together += found
         assert not found or len(set(half[index].tracks.tolist())) == 1
     assert 10 < together < 30
 
 
-def test_shares_of_a_batch_make_it_up() -> None:
+def test_the_shares_of_all_ranks_make_up_the_batch() -> None:
     for size in range(1, 13):
         for ranks in range(1, size + 1):
             shares = [list(share_of(size, rank, ranks)) for rank in range(ranks)]
@@ -192,31 +191,31 @@ def test_quiet_chunks_are_drawn_again(tmp_path: Path, config: Config) -> None:
     half = tone("bass", 9600)
     half[:8000] = 0
     soundfile.write(folder / "bass.wav", half, RATE)
-    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)
     assert min(mixes[index].sources[2].abs().mean().item() for index in range(40)) >= config.audio.min_mean_abs
 
 
-def test_stems_that_are_quiet_everywhere_end_the_search(tmp_path: Path, config: Config) -> None:
+def test_of_a_stem_that_is_quiet_everywhere_the_loudest_chunk_is_taken(tmp_path: Path, config: Config) -> None:
     for i in range(2):
         folder = write_track(tmp_path / "data" / f"track{i}", 9600, seed=i)
         soundfile.write(folder / "drums.wav", np.linspace(0, 1, 9600)[:, None] * tone("drums", 9600) / 1000, RATE, "FLOAT")
-    mixes = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)
     with pytest.warns(UserWarning, match=r"drums: 100 chunks drawn in a row were quieter than audio.min_mean_abs = 0.01"):
         sample = mixes[0].sources
-    assert sample[1].abs().mean() > 0.8 * 0.0001  # the loudest of many: from the loud end
+    assert sample[1].abs().mean() > 0.8 * 0.0001  # the loudest of many is from the loud end
 
 
-def test_a_track_shorter_than_a_chunk_ends_in_zeros(tmp_path: Path, config: Config) -> None:
+def test_a_track_shorter_than_a_chunk_is_padded_with_zeros(tmp_path: Path, config: Config) -> None:
     write_track(tmp_path / "data" / "short", 700)
-    sample = RandomMixes(find_tracks([tmp_path / "data"], config), config, seed=0)[0].sources
+    sample = RandomMixes(open_tracks([tmp_path / "data"], config), config, seed=0)[0].sources
     assert sample.shape == (4, 2, 960)
     assert (sample[:, :, 700:] == 0).all()
     assert (sample[:, :, 690:700].abs().amax(dim=(1, 2)) > 0).all()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_that_breaks_during_training_ends_it_with_its_name(tmp_path: Path, config: Config, workers: int) -> None:
-    tracks = find_tracks([write_tracks(tmp_path / "data", 1)], config)
+def test_a_file_that_breaks_during_training_is_named_in_the_error(tmp_path: Path, config: Config, workers: int) -> None:
+    tracks = open_tracks([write_tracks(tmp_path / "data", 1)], config)
     (tmp_path / "data" / "track0" / "bass.flac").write_bytes(b"gone")
     with pytest.raises(DatasetError, match=r"bass.flac: is not audio .*\nthe same command goes on from the last save"):
         next(batches(RandomMixes(tracks, config, 0), range(3), 2, workers=workers))

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from my_submission.src.audio.tracks import Track
     from my_submission.src.config import Config
-    from my_submission.src.dataset import Track
     from my_submission.src.training.distributed import World
     from my_submission.src.training.loop import Run
     from my_submission.src.training.validation import Validation
@@ -158,7 +158,7 @@ def _start(options: argparse.Namespace, world: World) -> Run:
 
 def _check(options: argparse.Namespace, world: World) -> _Plan:
     from my_submission.src.config import load_config
-    from my_submission.src.dataset import find_tracks
+    from my_submission.src.dataset import open_tracks
     from my_submission.src.runtime.device import pick_precision
     from my_submission.src.training import resume
     from my_submission.src.training.loop import checkpoint_path
@@ -183,7 +183,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
             f"{result} is there already, and no saved state that belongs to it; take another --model_path, or --restart to "
             "train it anew and replace it"
         )
-    tracks = find_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
+    tracks = open_tracks(data, config, skip_bad_tracks=options.skip_bad_tracks)
     kept = None
     if options.keep:
         from my_submission.src.training.stem_filter import keep_stems, kept_counts

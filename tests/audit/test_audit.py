@@ -1,4 +1,4 @@
-"""The command: what it finds, tells and writes, going on, and what it refuses. Scores: test_audit_scores.py."""
+"""The audit command: its table, its printout, resuming, and its refusals. Scores are tested in test_audit_scores.py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from my_submission.src.audio.files import AudioFile
 from my_submission.src.audit import command as audit
 from my_submission.src.common import cli, stem_table
 from my_submission.src.separator import Separator
-from tests.helpers.audit import BandModel, listing, make_data, tone, write_track
+from tests.helpers.audit import BandModel, make_data, tone, write_track
 from tests.helpers.page import Page
-from tests.helpers.paths import GOLDEN
+from tests.helpers.paths import GOLDEN, digests
 
 COLUMNS = ["track", "instrument", "score", "self_sdr", "margin_db", "seconds", "from_s", "to_s", "contains", "keep"]
 
@@ -34,7 +34,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BandModel:
 
 @pytest.fixture
 def run(tmp_path: Path, model: BandModel) -> Callable[..., int]:
-    """audit in this process, of tmp_path/data, with windows of 2 s."""
+    """Run audit in this process, on tmp_path/data, with windows of 2 s."""
     options = ["--data_path", tmp_path / "data", "--model", "bands", "--seconds", 2, "--out", tmp_path / "audit.csv"]
     return lambda *more: cli.run(audit.main, [str(option) for option in (*options, *more)])
 
@@ -43,7 +43,7 @@ def table(path: Path) -> list[dict[str, str]]:
     return stem_table.read(path, COLUMNS)
 
 
-def test_what_is_wrong_comes_first_and_is_named(
+def test_wrong_stems_come_first_and_their_content_is_named(
     tmp_path: Path, model: BandModel, run: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
     make_data(tmp_path / "data", ("a", 'b, "2"', "c\nü"))
@@ -57,7 +57,7 @@ def test_what_is_wrong_comes_first_and_is_named(
     assert sorted(worst[:2]) == [("a", "bass", "vocals"), ("a", "vocals", "bass")]
     assert worst[2] == ('b, "2"', "drums", "other")
     moved = rows[2]
-    assert [float(moved[name]) for name in ("seconds", "from_s", "to_s")] == [24, 6, 12]  # where it was moved to
+    assert [float(moved[name]) for name in ("seconds", "from_s", "to_s")] == [24, 6, 12]  # the stretch that was moved
     assert [row["contains"] for row in rows[3:]] == [""] * 9
     scores = [float(row["score"]) for row in rows[:11]]
     assert scores == sorted(scores)
@@ -80,7 +80,7 @@ def test_what_is_wrong_comes_first_and_is_named(
 
 
 def test_stems_of_any_format_are_audited_as_they_are(tmp_path: Path, run: Callable[..., int]) -> None:
-    """flac, stereo, and lengths that are no multiple of a window or a block."""
+    """Stems may be flac or stereo, and of lengths that are no multiple of a window or a block."""
     stereo = np.concatenate([tone("bass", 5.37), tone("bass", 5.37, 0.1)], axis=1)
     (tmp_path / "data" / "a").mkdir(parents=True)
     soundfile.write(tmp_path / "data" / "a" / "bass.flac", stereo, 8000)
@@ -91,7 +91,7 @@ def test_stems_of_any_format_are_audited_as_they_are(tmp_path: Path, run: Callab
     assert (float(bass["score"]), float(bass["seconds"])) == (10, 5.37)
 
 
-def test_it_goes_on_where_it_was_killed(
+def test_a_killed_audit_continues(
     tmp_path: Path, model: BandModel, run: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
     make_data(tmp_path / "data", seconds=4.0)
@@ -113,15 +113,17 @@ def test_it_goes_on_where_it_was_killed(
     assert (tmp_path / "audit.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
     model.separated.clear()
-    soundfile.write(tmp_path / "data" / "a" / "bass.wav", tone("bass", 4.5), 8000)  # mended
+    soundfile.write(tmp_path / "data" / "a" / "bass.wav", tone("bass", 4.5), 8000)  # now the right stem
     assert run() == 0
     assert model.separated == [str(tmp_path / "data" / "a" / "bass.wav")]
     assert run("--seconds", 3) == 0
-    assert "beginning anew: seconds of a window was 2, is 3" in capsys.readouterr().out
+    assert "starting again: seconds of a window was 2, is 3" in capsys.readouterr().out
     assert len(model.separated) == 13
 
 
-def test_a_stem_that_fails_costs_no_other(tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+def test_a_stem_that_fails_does_not_affect_the_others(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
     data = make_data(tmp_path / "data", seconds=4.0)
     whole = (data / "a" / "bass.wav").read_bytes()
     (data / "a" / "bass.wav").write_bytes(whole[: len(whole) // 2])
@@ -139,7 +141,7 @@ def test_a_stem_that_fails_costs_no_other(tmp_path: Path, run: Callable[..., int
     (data / "a" / "bass.wav").write_bytes(whole)
     (data / "c" / "vocals.wav").unlink()
     soundfile.write(data / "b" / "other.wav", tone("other", 4), 8000)
-    assert run() == 0  # those that failed, and no other
+    assert run() == 0  # only the failed stems are measured
     assert len(table(tmp_path / "audit.csv")) == 12
 
 
@@ -163,7 +165,7 @@ def test_marks_of_the_former_table_are_kept(tmp_path: Path, run: Callable[..., i
     assert "no mark, expected yes, no or nothing" in capsys.readouterr().err
 
 
-def test_what_cannot_be_done_is_refused_and_leaves_all_as_it_was(
+def test_refusals_change_no_file(
     tmp_path: Path, model: BandModel, run: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
     make_data(tmp_path / "data", seconds=1.0)
@@ -176,10 +178,13 @@ def test_what_cannot_be_done_is_refused_and_leaves_all_as_it_was(
     assert run() == 2
     assert "bands: separates vocals alone, expected a model of several instruments" in capsys.readouterr().err
     model.sources = ["vocals", "drums", "bass", "other"]
-    before = listing(tmp_path)
+    before = digests(tmp_path)
     for options, message in (
         (["--data_path", tmp_path / "none"], "none: cannot be read (No such file or directory), expected a folder of tracks"),
-        (["--data_path", tmp_path / "empty"], "empty: holds no tracks, expected a folder for each"),
+        (
+            ["--data_path", tmp_path / "empty"],
+            "empty: no tracks there, expected folders that each hold a wav or flac",
+        ),
         (["--data_path", tmp_path / "bare"], "its tracks hold no stems, expected vocals.wav, drums.wav, bass.wav, other.wav"),
         (["--data_path", tmp_path / "data", tmp_path / "more"], "two tracks of one name; audit one folder at a time"),
         (["--out", tmp_path / "audit.txt"], "audit.txt: expected the name of a .csv file in a folder that exists"),
@@ -203,11 +208,11 @@ def test_what_cannot_be_done_is_refused_and_leaves_all_as_it_was(
             audit.main(options)
         assert left.value.code == 2
         assert message in capsys.readouterr().err
-    assert listing(tmp_path) == before
+    assert digests(tmp_path) == before
     assert model.separated == []
 
 
-def test_the_real_separator_end_to_end(
+def test_the_audit_with_a_real_separator_agrees_with_its_outputs(
     tmp_path: Path, make_song: Callable[..., Path], run_python: Callable[..., object]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "audit.csv"

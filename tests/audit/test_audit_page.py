@@ -1,4 +1,4 @@
-"""The page of an audit: its names, files and table; in a browser, its marks and its players."""
+"""The page of an audit: its names, files and table, and in a browser its marks and players."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import soundfile
 
 from my_submission.src import report, separator
 from my_submission.src.audio.files import AudioError
-from my_submission.src.audit import COLUMNS
 from my_submission.src.audit import command as audit
 from my_submission.src.audit import page as page_module
 from my_submission.src.audit.page import cut_table
+from my_submission.src.audit.stem_score import COLUMNS
 from my_submission.src.common import stem_table
 from my_submission.src.report.players import text
 from tests.helpers.audit import BandModel, make_data
@@ -34,7 +34,7 @@ SUSPECTS = [  # of make_data, with these names: the worst, in the order of the t
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
-    """Runs audit on make_data's tracks, and gives the page."""
+    """Run audit on make_data's tracks; return the page."""
     folder = tmp_path_factory.mktemp("a & b #1 100% ü?")
     make_data(folder / "data", NAMES, seconds=14.0)
     options = ["--data_path", folder / "data", "--model", "bands", "--seconds", 2, "--out", folder / "audit.csv"]
@@ -55,7 +55,7 @@ def page(audited: Callable[..., Path]) -> Path:
 
 
 def unescaped(page: Path) -> dict[str, str]:
-    """Attributes of the bar that saves."""
+    """Return the attributes of the bar that saves the table."""
     found: dict[str, str] = {}
 
     class Bar(Page):
@@ -68,10 +68,10 @@ def unescaped(page: Path) -> dict[str, str]:
     return found
 
 
-def test_names_are_text_and_files_are_there(page: Path, audited: Callable[..., Path]) -> None:
+def test_names_are_escaped_and_files_exist(page: Path, audited: Callable[..., Path]) -> None:
     shown = Page(page)
     assert shown.heads == SUSPECTS
-    assert {"b", "i"} & shown.tags == {"b"}  # the page's own, and none of a name's
+    assert {"b", "i"} & shown.tags == {"b"}  # <b> is the page's own; <i> would come from a name
     everything = audited("everything.html", "--suspects", 11)
     assert f"{NAMES[2]} / drums" in Page(everything).heads
     assert "<script>boom()" not in everything.read_text(encoding="utf-8")
@@ -92,7 +92,7 @@ def test_names_are_text_and_files_are_there(page: Path, audited: Callable[..., P
     assert not embedded.path.with_name("embedded_audio").exists()
 
 
-def test_the_windows_are_shown_and_told(page: Path) -> None:
+def test_window_scores_are_drawn_and_described(page: Path) -> None:
     html = page.read_text(encoding="utf-8")
     told = html.split('aria-label="Score by window: ')[3].split('"')[0]
     assert told.startswith("3 of 7 below 0: 0:06 to 0:08 −")
@@ -102,7 +102,7 @@ def test_the_windows_are_shown_and_told(page: Path) -> None:
     assert '<rect class="bad" x="6.060" width="1.880" y="10.00"' in strip
 
 
-def test_the_table_inside_is_the_table(page: Path) -> None:
+def test_the_page_holds_the_bytes_of_the_table(page: Path) -> None:
     table = page.with_name("audit.csv")
     bar = unescaped(page)
     pieces = [base64.b64decode(piece) for piece in json.loads(bar["data-pieces"])]
@@ -169,7 +169,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Iterator[Browser]:
-    """The page, nothing marked."""
+    """Open the page without marks."""
     browser.console()
     browser.open(page)
     browser.run("localStorage.clear()")
@@ -182,7 +182,7 @@ def opened(browser: Browser, page: Path) -> Iterator[Browser]:
 
 
 def saved(browser: Browser, folder: Path) -> bytes:
-    """What the button saves."""
+    """Press the button; return the file it saves."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     browser.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
@@ -195,7 +195,7 @@ def saved(browser: Browser, folder: Path) -> bytes:
 
 
 def told(browser: Browser) -> tuple[str, list[str]]:
-    """What the bar says, and the marks in the list and beside the names."""
+    """Return the text of the bar, and the marks in the list and next to the names."""
     marks = "return [...document.querySelectorAll('.marked')].map((place) => place.textContent)"
     return browser.run("return document.querySelector('.count').textContent"), browser.run(marks)
 
@@ -226,7 +226,7 @@ def test_marks_are_saved_with_the_table(opened: Browser, page: Path, tmp_path: P
 
 
 @needs_browser
-def test_players_begin_where_it_is_worst_and_go_where_the_bars_are(opened: Browser) -> None:
+def test_players_begin_at_the_worst_place_and_follow_clicks_on_the_bars(opened: Browser) -> None:
     opened.run("document.querySelector('#track-3').open = true")
     assert opened.run("return players[2].position") == 6
     assert opened.run("return document.querySelector('#track-3 .now').textContent") == "0:06.0"
@@ -250,7 +250,7 @@ def test_players_begin_where_it_is_worst_and_go_where_the_bars_are(opened: Brows
 
 
 @needs_browser
-def test_everything_is_reached_by_tab_and_has_a_name(opened: Browser) -> None:
+def test_every_control_is_reached_by_tab_and_has_a_name(opened: Browser) -> None:
     reached = []
     for _ in range(60):
         opened.press("Tab")
@@ -275,7 +275,7 @@ def test_everything_is_reached_by_tab_and_has_a_name(opened: Browser) -> None:
 
 @needs_browser
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_in_light_and_dark(opened: Browser, tmp_path: Path, width: int) -> None:
+def test_the_page_fits_its_window_in_light_and_dark(opened: Browser, tmp_path: Path, width: int) -> None:
     opened.run("for (const track of document.querySelectorAll('.track')) track.open = true")
     for scheme in ("light", "dark"):
         opened.screenshot(tmp_path / f"{scheme}.png", width, scheme)

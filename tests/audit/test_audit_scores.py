@@ -1,4 +1,4 @@
-"""From energies to scores, and from what trainings left out."""
+"""Scores computed from energies, and from the chunks that trainings masked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from my_submission.src.audit import command as audit
 from my_submission.src.audit.from_training import score_tables
-from my_submission.src.audit.scoring import Measured, Scored, score, self_sdr, usual
+from my_submission.src.audit.scoring import Measurement, fit_baseline, score, self_sdr
+from my_submission.src.audit.stem_score import StemScore
 from my_submission.src.audit.stems import Stem
 from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli, stem_table
@@ -21,8 +22,10 @@ from tests.helpers.audit import RATE, BandModel, tone
 SOURCES = ["vocals", "bass", "other"]
 
 
-def measured(track: str, instrument: str, shares: list[float], levels: list[float] | None = None, **outputs: float) -> Measured:
-    """A stem whose windows have these own shares (dB) and levels (dB); `outputs` say how the rest is divided."""
+def measured(
+    track: str, instrument: str, shares: list[float], levels: list[float] | None = None, **outputs: float
+) -> Measurement:
+    """Return a stem whose windows have these own shares (dB) and levels (dB); `outputs` divide the rest."""
     energies = np.zeros((len(shares), 2 + len(SOURCES)))
     others = outputs or {name: 1.0 for name in SOURCES if name != instrument}
     for row, share, level in zip(energies, shares, levels or [0.0] * len(shares), strict=True):
@@ -32,11 +35,11 @@ def measured(track: str, instrument: str, shares: list[float], levels: list[floa
         row[2 + SOURCES.index(instrument)] = own
         for name, part in others.items():
             row[2 + SOURCES.index(name)] = (energy - own) * part / sum(others.values())
-    return Measured(Stem(track, instrument, Path(f"{track}/{instrument}.wav")), 10.0 * len(shares), energies, 10.0)
+    return Measurement(Stem(track, instrument, Path(f"{track}/{instrument}.wav")), 10.0 * len(shares), energies, 10.0)
 
 
-def by_track(scored: list[Scored]) -> dict[str, Scored]:
-    return {stem.stem.track: stem for stem in scored}
+def by_track(scored: list[StemScore]) -> dict[str, StemScore]:
+    return {stem.track: stem for stem in scored}
 
 
 def test_a_stem_is_compared_with_others_of_its_instrument() -> None:
@@ -45,21 +48,21 @@ def test_a_stem_is_compared_with_others_of_its_instrument() -> None:
     stems += [measured(f"b{i}", "bass", [-4 + x] * 6) for i, x in enumerate(rng.normal(0, 1, 40))]
     stems += [measured("bad vocals", "vocals", [2] * 6, bass=1), measured("bad bass", "bass", [-12] * 6, vocals=1)]
     scored, found = score(stems, SOURCES)
-    assert {stem.stem.track: stem.contains for stem in scored[:2]} == {"bad bass": "vocals", "bad vocals": "bass"}
-    assert found["vocals"].centre == pytest.approx(12, abs=1)  # bass that a network always loses most of is no worse for it
-    assert found["bass"].centre == pytest.approx(-4, abs=0.5)
+    assert {stem.track: stem.contains for stem in scored[:2]} == {"bad bass": "vocals", "bad vocals": "bass"}
+    assert found["vocals"].centre == pytest.approx(12, abs=1)
+    assert found["bass"].centre == pytest.approx(-4, abs=0.5)  # the network loses most of every bass: this is normal
     assert found["vocals"].spread == pytest.approx(2, abs=0.6)
     assert all(stem.score < -1 for stem in scored[:2])
     assert np.mean([stem.score < 0 for stem in scored[2:]]) < 0.06
     assert np.median([stem.score for stem in scored]) == pytest.approx(2, abs=0.3)
 
 
-def test_what_the_own_output_lacks_counts_as_much_as_what_the_others_have() -> None:
+def test_sound_missing_from_the_own_output_lowers_the_score_too() -> None:
     shares = [8 + x for x in np.random.default_rng(3).normal(0, 2, 40)]
     stems = [measured(f"v{i}", "vocals", [share] * 3) for i, share in enumerate(shares)]
-    before, usual_before = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
-    stems[0].energies[:, 1] = 0.9 * stems[0].energies[:, 0]  # lost, and in none of the outputs
-    after, usual_after = by_track(score(stems, SOURCES)[0])["v0"], usual([self_sdr(stem) for stem in stems])
+    before, usual_before = by_track(score(stems, SOURCES)[0])["v0"], fit_baseline([self_sdr(stem) for stem in stems])
+    stems[0].energies[:, 1] = 0.9 * stems[0].energies[:, 0]  # lost: in none of the outputs
+    after, usual_after = by_track(score(stems, SOURCES)[0])["v0"], fit_baseline([self_sdr(stem) for stem in stems])
     assert after.self_sdr == pytest.approx(-10 * np.log10(0.9))
     lost = usual_before.score(before.self_sdr) - usual_after.score(after.self_sdr)
     assert before.score - after.score == pytest.approx(lost / 2)
@@ -75,33 +78,30 @@ def test_many_wrong_stems_do_not_move_the_cut() -> None:
         assert all(scores[str(i)].score < 0 for i in range(200 - wrong, 200))
 
 
-def test_two_groups_are_told_apart_and_one_is_left_whole() -> None:
+def test_two_groups_are_told_apart_and_a_single_group_is_not_split() -> None:
     rng = np.random.default_rng(2)
-    for spread, wrong in (
-        (4.0, 70),
-        (1.5, 110),
-    ):  # of 200: more wrong ones than a median can bear, and a narrow group of right ones
-        right = usual([*rng.normal(8, spread, 200 - wrong), *rng.normal(-13, 3, wrong)])
+    for spread, wrong in ((4.0, 70), (1.5, 110)):  # of 200: a wide group of right stems, and one that is a minority
+        right = fit_baseline([*rng.normal(8, spread, 200 - wrong), *rng.normal(-13, 3, wrong)])
         assert right.centre == pytest.approx(8, abs=1)
         assert right.spread == pytest.approx(spread, abs=0.5)
     flagged = []
     for _ in range(50):
-        shares = rng.normal(8, 3, 60)  # two normal distributions would fit these better too, but not by enough
-        flagged.append(np.mean([usual(shares).score(share) < 0 for share in shares]))
+        shares = rng.normal(8, 3, 60)  # two normal distributions fit these slightly better, but not by enough
+        flagged.append(np.mean([fit_baseline(shares).score(share) < 0 for share in shares]))
     assert np.mean(flagged) < 0.06
-    around = [*rng.normal(8, 1, 120), *rng.normal(8, 8, 120)]  # most are alike, the others to both sides of them
-    assert usual(around).spread == pytest.approx(np.quantile(around, 0.84) - np.median(around))
+    around = [*rng.normal(8, 1, 120), *rng.normal(8, 8, 120)]  # a narrow group within a wide one
+    assert fit_baseline(around).spread == pytest.approx(np.quantile(around, 0.84) - np.median(around))
 
 
 def test_few_stems_are_scored_by_themselves() -> None:
     scored, found = score([measured(f"{share}", "bass", [share]) for share in (-30, -3, 0, 6, 30)], SOURCES)
     assert [stem.score for stem in scored] == pytest.approx([-10, -1, 0, 2, 10])
     assert not found["bass"].is_reliable
-    assert usual([10.0] * 8).is_reliable
-    assert usual([10.0] * 8).spread == 1  # stems that are all alike are not told apart by nothing
+    assert fit_baseline([10.0] * 8).is_reliable
+    assert fit_baseline([10.0] * 8).spread == 1  # equal stems do not make tiny differences count
 
 
-def test_a_tenth_of_the_windows_decides_and_silence_does_not() -> None:
+def test_the_10th_percentile_decides_and_quiet_windows_do_not_count() -> None:
     clean = measured("clean", "bass", [9.0] * 30)
     one = measured("one", "bass", [9.0] * 12 + [-9.0] + [9.0] * 17)
     stretch = measured("stretch", "bass", [9.0] * 12 + [-9.0] * 4 + [9.0] * 14)
@@ -112,7 +112,11 @@ def test_a_tenth_of_the_windows_decides_and_silence_does_not() -> None:
     assert {name: stem.score for name, stem in scored.items()} == pytest.approx(
         {"clean": 3, "one": 3, "stretch": -3, "quiet": 3, "softer": 3, "silent": None}
     )
-    assert (scored["stretch"].worst, scored["one"].worst, scored["silent"].worst) == ((120, 160), (120, 130), None)
+    assert [(scored[name].from_s, scored[name].to_s) for name in ("stretch", "one", "silent")] == [
+        (120, 160),
+        (120, 130),
+        (None, None),
+    ]
     assert [window for window in scored["quiet"].windows if window[2] is None] == [
         (start, start + 10, None) for start in (120, 130, 140, 150)
     ]
@@ -120,26 +124,26 @@ def test_a_tenth_of_the_windows_decides_and_silence_does_not() -> None:
     assert list(scored)[-1] == "silent"
 
 
-def test_a_steady_share_in_others_is_found_beside_stems_without() -> None:
+def test_steady_bleeding_is_found_among_clean_stems() -> None:
     rng = np.random.default_rng(2)
     stems = [measured(f"{i}", "vocals", list(25 + rng.normal(0, 2, 8))) for i in range(20)]
     stems.append(measured("bleeding", "vocals", list(15 + rng.normal(0, 1, 8)), bass=1))
     worst = score(stems, SOURCES)[0][0]
-    assert (worst.stem.track, worst.contains) == ("bleeding", "bass")
-    assert worst.score < 0 < worst.margin
+    assert (worst.track, worst.contains) == ("bleeding", "bass")
+    assert worst.score < 0 < worst.margin_db
 
 
-def test_what_it_contains_is_not_what_every_stem_seems_to() -> None:
-    """Bass is lost to other, and vocals come back as vocals: a little of those says more than much of other."""
+def test_the_contained_instrument_is_judged_against_its_usual_level() -> None:
+    """Every bass loses much to other and nothing to vocals, so a little of vocals says more than much of other."""
     stems = [measured(f"b{i}", "bass", [-3.0], other=0.95, vocals=0.05) for i in range(10)]
     stems += [measured(f"v{i}", "vocals", [15.0]) for i in range(10)] + [measured(f"o{i}", "other", [3.0]) for i in range(10)]
     stems.append(measured("both", "bass", [-9.0], other=0.6, vocals=0.4))
     worst = score(stems, SOURCES)[0][0]
-    assert (worst.stem.track, worst.contains, worst.loudest) == ("both", "vocals", "other")
+    assert (worst.track, worst.contains, worst.loudest) == ("both", "vocals", "other")
 
 
 class Long:
-    """A tone of any length, made as it is read."""
+    """A tone of any length, computed as it is read."""
 
     name, sample_rate, channels = "long", RATE, 1
 
@@ -172,20 +176,20 @@ def write_masked(path: Path, rows: list[tuple[object, ...]]) -> Path:
     return path
 
 
-def test_what_trainings_left_out_counts_by_chunks(tmp_path: Path) -> None:
+def test_masked_chunks_of_all_trainings_are_counted_together(tmp_path: Path) -> None:
     usual = [(f"{i}", "bass", 900, 0.6) for i in range(5)]
     rows = [("wrong", "bass", 900, 1.0), ("half", "bass", 90, 0.9), ("twice", "bass", 2, 1.0), ("easy", "bass", 900, 0.2)]
     first = write_masked(tmp_path / "0.csv", [*usual, *rows, ("never", "bass", 0, None), ("wrong", "drums", 100, 0.6)])
     second = write_masked(tmp_path / "1.csv", [*usual, ("half", "bass", 810, 0.7), ("other", "drums", 10, 0.6)])
-    scores = {(row["track"], row["instrument"]): row["score"] for row in score_tables([first, second])}
+    scores = {stem.key: stem.score for stem in score_tables([first, second])}
     assert next(iter(scores)) == ("wrong", "bass")
     assert list(scores)[-1] == ("never", "bass")
     assert scores["0", "bass"] == pytest.approx(1)
     assert scores["wrong", "bass"] == pytest.approx(-1, abs=0.02)
     assert scores["half", "bass"] == pytest.approx(1 - (0.72 - 0.6) / 0.2, abs=0.02)  # 900 chunks, 0.72 of them
-    assert scores["twice", "bass"] == pytest.approx(1 - (2 * 1 + 5 * 0.6) / 7 / 0.2 + 3, abs=0.02)  # as two tell little
+    assert scores["twice", "bass"] == pytest.approx(1 - (2 * 1 + 5 * 0.6) / 7 / 0.2 + 3, abs=0.02)  # two chunks tell little
     assert scores["easy", "bass"] > 2
-    assert scores["wrong", "drums"] == pytest.approx(1)  # by its own instrument
+    assert scores["wrong", "drums"] == pytest.approx(1)  # compared with its own instrument
     assert scores["never", "bass"] is None
 
 
@@ -215,7 +219,7 @@ assert "torch" not in sys.modules
     assert text[1:] == ['"a,b",bass,-0.285714,,,,,,,', "b,bass,1,,,,,,,", "c,bass,1,,,,,,,", "d,bass,,,,,,,,"]
 
 
-def test_tables_of_trainings_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_impossible_tables_of_trainings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for rows, message in (
         ([("a", "bass", "many", 0.5)], "chunks of a/bass is 'many', expected a number of 0 or more"),
         ([("a", "bass", -1, 0.5)], "chunks of a/bass is '-1', expected"),

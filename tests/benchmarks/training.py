@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from my_submission.src.config import Config, load_config  # noqa: E402
-from my_submission.src.dataset import RandomMixes, batches, find_tracks  # noqa: E402
+from my_submission.src.dataset import RandomMixes, batches, open_tracks  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
 
 PUBLISHED = ROOT / "my_submission" / "ckpts" / "modelA" / "config.yaml"
@@ -65,7 +65,7 @@ def write_tracks(folder: Path, suffix: str, tracks: int, seconds: float, config:
 def measure_loader(folder: Path, suffix: str, steps: int, config: Config) -> None:
     """Batches as fast as they come, without anybody who trains on them; the files are in the system's cache."""
     begin = time.perf_counter()
-    mixes = RandomMixes(find_tracks([folder], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([folder], config), config, seed=0)
     print(f"{suffix}: {len(mixes.tracks)} tracks checked in {time.perf_counter() - begin:.2f} s")
     batch_size = config.training.batch_size
     for workers in (0, 1, 2):

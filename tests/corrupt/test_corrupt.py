@@ -1,4 +1,4 @@
-"""Faults put into clean tracks: what the table says of them is what is heard."""
+"""Faults put into clean tracks: the files hold exactly the faults that the table lists."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 import soundfile
 
 from my_submission.src.audio import files as audio
-from tests.helpers.corrupt import NAMES, digests, make_data, make_track, run, solve, table, verify, whole
+from tests.helpers.corrupt import NAMES, make_data, make_track, run, solve, table, verify, whole
+from tests.helpers.paths import digests
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.7, 1.0])
-def test_label_noise_is_what_the_table_says(rate: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_label_noise_agrees_with_the_table(rate: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = make_data(tmp_path / "in", tracks=8), tmp_path / "deep" / "out"
     before = digests(data)
     status, printed, _ = run(capsys, "labelnoise", data, out, "--rate", rate, "--seed", 2)
@@ -29,7 +30,7 @@ def test_label_noise_is_what_the_table_says(rate: float, tmp_path: Path, capsys:
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*(f"track {number}" for number in range(8)), "corrupt.jsonl", "truth.csv"]
     )
-    for row in rows:  # who is heard, found without knowing the kind
+    for row in rows:  # solve for the instruments in each stem, without knowing the kind
         clean = {name: whole(data / row["track"] / f"{name}.wav") for name in NAMES}
         found = solve(whole(out / row["track"] / f"{row['instrument']}.wav"), clean)
         assert sorted(name for name, share in found.items() if share > 0.2) == sorted(row["holds"].split("+"))
@@ -52,7 +53,7 @@ def test_swap_and_move_keep_the_sum_and_the_mixture_is_copied(tmp_path: Path, ca
 
 def test_moves_leave_enough_on_both_sides_and_do_not_click(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "in"
-    for number in range(40):  # a part that sounds in the second fifth only, a part that is steady
+    for number in range(40):  # a stem that sounds in its second fifth only, and a steady one
         folder = make_track(data / f"{number:02}", names=(), frames=0)
         steady, short = np.full(8000, 0.25), np.zeros(8000)
         short[1600:3200] = 0.5
@@ -65,13 +66,13 @@ def test_moves_leave_enough_on_both_sides_and_do_not_click(tmp_path: Path, capsy
         assert 1 / 3 - 1e-4 <= float(row["to_s"]) - float(row["from_s"]) <= 2 / 3 + 1e-4
         sound = soundfile.read(tmp_path / "out" / row["track"] / f"{row['instrument']}.wav")[0]
         clicks = np.abs(np.diff(sound))
-        clicks[[1599, 3199]] = 0  # the short part's own
-        assert clicks.max() <= 0.5 / 80 + 1e-6  # in ten milliseconds from nothing to all
+        clicks[[1599, 3199]] = 0  # the short stem's own clicks
+        assert clicks.max() <= 0.5 / 80 + 1e-6  # a fade of ten milliseconds
         if row["instrument"] == "short" and row["kind"] == "moved-away":
-            assert 0.1 - 0.06 <= np.square(sound).sum() / (1600 * 0.25) <= 0.9 + 0.06  # a ramp more or less
+            assert 0.1 - 0.06 <= np.square(sound).sum() / (1600 * 0.25) <= 0.9 + 0.06  # give or take a fade
 
 
-def test_a_part_too_brief_to_be_divided_is_added_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stem_too_brief_to_be_divided_is_added_instead_of_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(40):
         folder = make_track(tmp_path / "in" / f"{number:02}", names=(), frames=0)
         for name, place in (("one", 1000), ("two", 2000)):
@@ -84,7 +85,7 @@ def test_a_part_too_brief_to_be_divided_is_added_instead(tmp_path: Path, capsys:
     assert kinds["swap"] + kinds["add"] == 24
 
 
-def test_bleeding_is_what_the_table_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bleeding_agrees_with_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = make_data(tmp_path / "in"), tmp_path / "out"
     before = digests(data)
     status, printed, _ = run(capsys, "bleeding", data, out, "--rate", 0.4, "--level", -6, -3, "--seed", 5)
@@ -96,7 +97,7 @@ def test_bleeding_is_what_the_table_says(tmp_path: Path, capsys: pytest.CaptureF
             assert -6 <= float(row["level_db"]) <= -3
 
 
-def test_bleeding_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_delay_level_and_cutoff_of_bleeding_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out, rate = tmp_path / "in", tmp_path / "out", 44100
     make_track(data / "track", ("left", "right"), frames=2 * rate, rate=rate, channels=1, subtype="FLOAT")
     assert run(capsys, "bleeding", data, out, "--rate", 1, "--seed", 11)[0] == 0
@@ -119,7 +120,7 @@ def test_bleeding_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("kind", ["labelnoise", "bleeding"])
-def test_blocks_do_not_matter(
+def test_the_block_size_does_not_change_the_files(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "in"
@@ -133,7 +134,7 @@ def test_blocks_do_not_matter(
     assert digests(tmp_path / "small") == digests(tmp_path / "out")
 
 
-def test_what_would_clip_is_turned_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stems_that_would_clip_are_turned_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = make_data(tmp_path / "in", level=0.4), tmp_path / "out"
     assert run(capsys, "labelnoise", data, out, "--rate", 0.6, "--seed", 0)[0] == 0
     turned = [row for row in verify(data, out) if row["gain"] != "1"]

@@ -1,4 +1,4 @@
-"""The files that corrupt writes: the same bytes by the seed, in the tracks' own formats, whole after interruptions."""
+"""The files that corrupt writes: reproducible by seed, in the tracks' own formats, and complete after interruptions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 from my_submission.src.audio import files as audio
 from my_submission.src.corrupt import command as corrupt
-from tests.helpers.corrupt import digests, make_data, make_track, run, table, verify
+from tests.helpers.corrupt import make_data, make_track, run, table, verify
+from tests.helpers.paths import digests
 
 
 @settings(max_examples=6, deadline=None)
 @given(st.sampled_from(["labelnoise", "bleeding"]), st.floats(0.1, 1), st.integers(0, 1000))
-def test_the_seed_says_it_all(tmp_path_factory: pytest.TempPathFactory, kind: str, rate: float, seed: int) -> None:
+def test_the_seed_alone_determines_the_files(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, rate: float, seed: int
+) -> None:
     folder = tmp_path_factory.mktemp("seed")
     data = make_data(folder / "in", tracks=3, frames=1500, subtype="PCM_24")
     backwards = shutil.copytree(data, folder / "elsewhere")
@@ -44,7 +47,7 @@ def test_flac_stays_flac(subtype: str, bits: int, tmp_path: Path, capsys: pytest
     assert {(info.format, info.subtype, info.frames, info.channels) for info in infos} == {("FLAC", subtype, 3000, 2)}
 
 
-def test_formats_of_a_track_may_differ_and_each_file_keeps_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_of_a_track_keep_their_different_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = make_track(tmp_path / "in" / "track", names=(), frames=0), tmp_path / "out" / "track"
     files = {
         "a.wav": ("PCM_U8", "PCM_16"),
@@ -56,7 +59,7 @@ def test_formats_of_a_track_may_differ_and_each_file_keeps_its_own(tmp_path: Pat
     }
     rng = np.random.default_rng(0)
     for name, (subtype, _) in files.items():
-        loud = 8 if name == "c.WAV" else 1  # beyond what whole numbers hold
+        loud = 8 if name == "c.WAV" else 1  # beyond the range of integer formats
         soundfile.write(folder / name, loud * rng.uniform(-0.4, 0.4, (2000, 1)), 8000, subtype)
     assert run(capsys, "labelnoise", folder.parent, out.parent, "--rate", 1)[0] == 0
     rows = {row["instrument"]: row for row in table(out.parent)}
@@ -70,7 +73,7 @@ def test_formats_of_a_track_may_differ_and_each_file_keeps_its_own(tmp_path: Pat
         assert (row["gain"] != "1") == (row["holds"] == "c")
 
 
-def test_float_files_do_not_tell_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_float_files_do_not_hold_the_time_of_writing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_track(tmp_path / "in" / "track", subtype="FLOAT")
     assert run(capsys, "bleeding", tmp_path / "in", tmp_path / "out", "--rate", 1)[0] == 0
     for path in (tmp_path / "out" / "track").iterdir():
@@ -80,7 +83,7 @@ def test_float_files_do_not_tell_the_time(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("module", ["shutil", "audio"])
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_continues(
     module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_data(tmp_path / "in", level=0.4)
@@ -99,7 +102,7 @@ def test_an_interrupted_run_goes_on(
     assert run(capsys, *command)[0] == 130
     monkeypatch.undo()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corrupt.jsonl", "track 0", "track 1", "track 2"]
-    (tmp_path / "out" / ".track 4.partial").mkdir()  # of a run that was killed
+    (tmp_path / "out" / ".track 4.partial").mkdir()  # left by a run that was killed
     (tmp_path / "out" / ".track 4.partial" / "left.wav").touch()
     before = (tmp_path / "out" / "track 1" / "bass.wav").stat().st_mtime_ns
     assert "in 5 tracks, 3 there already; truth" in run(capsys, *command)[1]
@@ -109,7 +112,7 @@ def test_an_interrupted_run_goes_on(
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_the_command_in_a_process(tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_the_command_runs_in_a_process(tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     data, out = make_data(tmp_path / "in", tracks=1), tmp_path / "out"
     result = run_python("-m", "my_submission", "corrupt", "labelnoise", data, out, "--rate", "0.25")
     assert (result.returncode, result.stderr) == (0, "")

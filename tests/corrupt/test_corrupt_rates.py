@@ -1,4 +1,4 @@
-"""How many stems are faulty, and which: exactly what was asked for."""
+"""The number and kinds of drawn faults agree exactly with the settings."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from my_submission.src.audio.tracks import Track
 from my_submission.src.corrupt import faults
 from my_submission.src.corrupt.faults import Settings, draw_faults
-from my_submission.src.corrupt.tracks import Track
 
 
 def fake_track(number: int, stems: int, silent: int) -> Track:
-    """A track whose last stems are silent, as far as drawing faults looks at it."""
+    """A track whose last stems are silent. It has no files, and only the attributes that drawing faults reads."""
     names = [f"stem{i}" for i in range(stems)]
-    return Track(
-        Path(f"track{number}"), {name: SimpleNamespace(sample_rate=44100) for name in names}, (), tuple(names[: stems - silent])
-    )
+    sounds = {name: float(i < stems - silent) for i, name in enumerate(names)}
+    fakes = {name: SimpleNamespace(sample_rate=44100, blocks=lambda name=name: [np.array([[sounds[name]]])]) for name in names}
+    return Track(Path(f"track{number}"), fakes)
 
 
 @settings(max_examples=200, deadline=None)
@@ -29,7 +30,7 @@ def fake_track(number: int, stems: int, silent: int) -> Track:
     st.sampled_from(["labelnoise", "bleeding"]),
     st.integers(0, 2**40),
 )
-def test_every_rate_is_kept_exactly(sizes: list[tuple[int, int]], rate: float, kind: str, seed: int) -> None:
+def test_the_number_of_wrong_stems_is_exact(sizes: list[tuple[int, int]], rate: float, kind: str, seed: int) -> None:
     tracks = [fake_track(number, stems, min(silent, stems - 2)) for number, (stems, silent) in enumerate(sizes)]
     count = 0
     for track, drawn in zip(tracks, draw_faults(tracks, Settings(kind, rate, seed)), strict=True):
@@ -39,7 +40,7 @@ def test_every_rate_is_kept_exactly(sizes: list[tuple[int, int]], rate: float, k
         losers = []
         for name, fault in drawn.items():
             assert fault.kind in (["bleeding"] if kind == "bleeding" else ["swap", "add", "move", "moved-away"])
-            assert set(fault.others) <= set(track.sounding) - {name}  # what is heard, sounds
+            assert set(fault.others) <= set(track.sounding) - {name}  # only stems that sound are added
             assert fault.kind == "bleeding" or len(fault.others) == (fault.kind != "moved-away")
             if fault.kind == "swap":
                 assert drawn[fault.others[0]] == faults.Fault("swap", (name,))
@@ -50,7 +51,7 @@ def test_every_rate_is_kept_exactly(sizes: list[tuple[int, int]], rate: float, k
     assert count == round(rate * sum(len(track.stems) for track in tracks))
 
 
-def test_kinds_are_drawn_evenly_and_near_a_rate_of_1_swaps_come_first() -> None:
+def test_kinds_are_drawn_evenly_and_at_a_rate_of_1_nearly_all_are_swaps() -> None:
     tracks = [fake_track(number, 4, 0) for number in range(300)]
     kinds = Counter(fault.kind for drawn in draw_faults(tracks, Settings("labelnoise", 0.1, 0)) for fault in drawn.values())
     assert min(kinds["swap"] / 2, kinds["add"], kinds["move"]) > 20
@@ -60,7 +61,7 @@ def test_kinds_are_drawn_evenly_and_near_a_rate_of_1_swaps_come_first() -> None:
     assert kinds == {"swap": 80, "add": 20}
 
 
-def test_bleeding_is_drawn_within_its_bounds() -> None:
+def test_the_parameters_of_bleeding_fill_their_ranges() -> None:
     tracks = [fake_track(number, 4, 0) for number in range(100)]
     drawn = draw_faults(tracks, Settings("bleeding", 1.0, 3, (-12.0, -6.0)))
     for name, low, high in (("level_db", -12, -6), ("cutoff_hz", 2000, 8000), ("delay_ms", 1 - 1e-2, 15 + 1e-2)):

@@ -1,4 +1,4 @@
-"""What corrupt refuses, and that it leaves nothing half-written behind."""
+"""corrupt refuses bad settings, tracks and folders, and leaves nothing half-written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from my_submission.src.common import cli
 from my_submission.src.corrupt import CorruptError
 from my_submission.src.corrupt import command as corrupt
 from my_submission.src.corrupt.faults import Settings
-from tests.helpers.corrupt import NAMES, digests, make_data, make_track, run
+from tests.helpers.corrupt import NAMES, make_data, make_track, run
+from tests.helpers.paths import digests
 
 
 def refused(capsys: pytest.CaptureFixture[str], *command: object) -> str:
-    """The message of a command that is refused in one or two lines."""
+    """Run a command that is refused in one or two lines; return its message."""
     status, printed, errors = run(capsys, *command)
     assert (status, printed) == (2, "")
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
@@ -41,7 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str], *command: object) -> str:
         (["--rate", 0.5, "--level", "nan", 0], "level is nan to 0 dB, expected the lower one first and none above 0"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(
+def test_settings_outside_their_range_are_refused(
     arguments: list[object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(capsys, "bleeding", tmp_path / "in", tmp_path / "out", *arguments) == message
@@ -68,42 +69,42 @@ def test_bad_options_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def spoil(what: str, data: Path) -> str:
-    """Make a data set one that is refused; give the message, after the data set's path."""
+def spoil(problem: str, data: Path) -> str:
+    """Put a problem into a dataset; return the message that is expected after the dataset's path."""
     track = data / "track 1"
-    if what == "missing":
+    if problem == "missing":
         shutil.rmtree(data)
         message = ": cannot be read (No such file or directory), expected a folder of tracks"
-    elif what == "no tracks":
+    elif problem == "no tracks":
         for folder in data.glob("track*"):
             shutil.rmtree(folder)
         message = ": no tracks there, expected folders that each hold two or more wav or flac stems"
-    elif what == "one stem":
+    elif problem == "one stem":
         for name in NAMES[1:]:
             (track / f"{name}.wav").rename(track / f"{name}.mp3")
-        message = "/track 1: too few stems (bass.wav), expected two or more wav or flac files beside the mixture"
-    elif what == "twice":
+        message = "/track 1: too few stems (bass.wav), expected two or more wav or flac files besides the mixture"
+    elif problem == "twice":
         soundfile.write(track / "bass.flac", np.zeros(3000), 8000)
         names = "bass.flac, bass.wav, drums.wav, keys.wav, vocals.wav"
         message = f"/track 1: an instrument is there twice ({names}), expected one file for each"
-    elif what == "plus":
+    elif problem == "plus":
         (track / "bass.wav").rename(track / "bass+drums.wav")
-        message = "/track 1/bass+drums.wav: has a + in its name, which is what joins names in the table; rename it"
-    elif what == "silent":
+        message = "/track 1/bass+drums.wav: has a + in its name, which joins names in the table; rename it"
+    elif problem == "silent":
         for name in NAMES[1:]:
             soundfile.write(track / f"{name}.wav", np.zeros((3000, 2)), 8000)
         message = "/track 1: 3 of 4 stems are silent throughout, expected two or more that are not; leave the track out"
     else:
-        assert what == "text"
+        assert problem == "text"
         (track / "keys.wav").write_text("la la la")
         message = "/track 1/keys.wav: is not audio that libsndfile can read"
     return message
 
 
-@pytest.mark.parametrize("what", ["missing", "no tracks", "one stem", "twice", "plus", "silent", "text"])
-def test_tracks_that_cannot_be_used_are_refused(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("problem", ["missing", "no tracks", "one stem", "twice", "plus", "silent", "text"])
+def test_tracks_that_cannot_be_used_are_refused(problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_data(tmp_path / "in", tracks=3)
-    message = spoil(what, data)
+    message = spoil(problem, data)
     before = digests(tmp_path)
     assert refused(capsys, "labelnoise", data, tmp_path / "deep" / "out", "--rate", 0.5).startswith(f"{data}{message}")
     assert digests(tmp_path) == before
@@ -126,7 +127,7 @@ def test_stems_that_do_not_fit_together_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_among_the_clean_tracks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_among_the_clean_tracks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_data(tmp_path / "deep" / "in", tracks=2)
     elsewhere = make_track(tmp_path / "elsewhere" / "track 2")
     (data / "track 2").symlink_to(elsewhere)
@@ -146,7 +147,7 @@ def test_a_place_among_the_clean_tracks_is_refused(tmp_path: Path, capsys: pytes
     assert digests(tmp_path) == before
 
 
-def test_what_is_there_is_not_written_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_with_other_content_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = make_data(tmp_path / "in", tracks=2), tmp_path / "out"
     out.mkdir()
     (out / "diary.txt").touch()
@@ -212,7 +213,7 @@ def test_a_full_disk_leaves_whole_tracks_or_nothing(
         assert sorted(path.name for path in out.iterdir()) == ["corrupt.jsonl", "track 0", "track 1"]
 
 
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_track(tmp_path / "in" / "track")
     soundfile.write(tmp_path / "in" / "track" / "bass.wav", np.full((3000, 2), np.nan), 8000, "FLOAT")
     message = refused(capsys, "bleeding", tmp_path / "in", tmp_path / "out", "--rate", 1)

@@ -1,8 +1,7 @@
-"""What the tests of audits share: tones in bands for instruments, and a model that tells them apart by their bands."""
+"""Shared by the audit's tests: a tone for each instrument, and a model that separates them by frequency bands."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ TONES = {"vocals": 1000, "drums": 2000, "bass": 100, "other": 500}  # Hz
 
 
 class BandModel:
-    """Separates by frequency, with a Separator's streaming interface; pieces are of another size than what comes in."""
+    """Separates by frequency, with a Separator's streaming interface. Its blocks differ in size from those it reads."""
 
     note, sample_rate = "", RATE
 
@@ -25,7 +24,7 @@ class BandModel:
         self.folder, self.sources = folder, list(sources)
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text("bands")
-        self.separated: list[str] = []  # names of what was begun
+        self.separated: list[str] = []  # names of the streams whose separation has begun
         self.on_progress: Callable[[int], object] = lambda samples: None
         self.on_begin: Callable[[], object] = lambda: None
 
@@ -33,7 +32,7 @@ class BandModel:
         return {"the model's folder": str(self.folder), "config.yaml": (self.folder / "config.yaml").read_text()}
 
     def separate(self, source: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
-        assert not share_residual  # or stems would seem to hold `other`
+        assert not share_residual  # else every stem would seem to contain `other`
         self.on_begin()
         self.separated.append(source.name)
         for block in source.blocks():
@@ -46,7 +45,7 @@ class BandModel:
 
 
 def tone(instrument: str, seconds: float, level: float = 0.2) -> np.ndarray:
-    """[n, 1]"""
+    """Return the instrument's tone [n, 1]."""
     return level * np.sin(2 * np.pi * TONES[instrument] * np.arange(round(seconds * RATE)) / RATE)[:, None]
 
 
@@ -57,7 +56,7 @@ def write_track(folder: Path, stems: dict[str, np.ndarray]) -> None:
 
 
 def make_data(folder: Path, names: tuple[str, ...] = ("a", "b", "c"), seconds: float = 24.0) -> Path:
-    """Three tracks. In the first, vocals and bass are swapped; in the second, drums hold other from 6 s to 12 s, which is
+    """Write three tracks. In the first, vocals and bass are swapped; in the second, drums hold other from 6 s to 12 s, which is
     silent there; in the third, other is silent throughout, and drums add a little bass.
     """
     tones = {name: tone(name, seconds) for name in BANDS}
@@ -70,9 +69,3 @@ def make_data(folder: Path, names: tuple[str, ...] = ("a", "b", "c"), seconds: f
     write_track(folder / second, {**tones, "drums": moved, "other": left})
     write_track(folder / third, {**tones, "other": 0 * tones["other"], "drums": tones["drums"] + 0.1 * tones["bass"]})
     return folder
-
-
-def listing(folder: Path) -> dict[str, str]:
-    """Every file below a folder, and what is in it."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

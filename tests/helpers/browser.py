@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven through chromedriver's own protocol (W3C WebDriver: JSON over HTTP), no package needed.
+"""A headless Chromium for tests, driven through chromedriver's protocol (W3C WebDriver: JSON over HTTP).
 
 with Browser() as browser:
     browser.open(Path("page.html"))
@@ -36,7 +36,7 @@ KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Tab": "\ue004", "Shift":
 
 
 class Browser:
-    """One Chromium with an empty profile, and what its pages log and ask for."""
+    """A Chromium with an empty profile, the messages its pages log, and the URLs they request."""
 
     def __enter__(self) -> Browser:
         self.open_things = contextlib.ExitStack()
@@ -88,11 +88,11 @@ class Browser:
             raise error.reason from error
 
     def open(self, page: Path, fragment: str = "") -> None:
-        """Open a page from disk."""
+        """Open a page from disk, at a fragment such as "#track-2"."""
         self._call("POST", "/url", url=page.resolve().as_uri() + fragment)
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Run JavaScript in the page; what it returns, or what a promise that it returns comes to."""
+        """Run JavaScript in the page; return its result, or that of the promise it returns."""
         return self._call("POST", "/execute/sync", script=script, args=list(arguments))
 
     def wait(self, condition: str, *arguments: object) -> None:
@@ -103,7 +103,7 @@ class Browser:
             time.sleep(0.02)
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5, holding: str | None = None) -> None:
-        """Click with a mouse on an element, at a fraction of its size, with a key held down."""
+        """Click on an element, at fractions of its width and height, while holding a key."""
         place = """
             const element = document.querySelector(arguments[0]);
             element.scrollIntoView({block: "center", behavior: "instant"});
@@ -125,33 +125,40 @@ class Browser:
         self._call("POST", "/actions", actions=actions)
 
     def press(self, *keys: str) -> None:
-        """Press keys together: "k", "ArrowRight", or "Shift", "Tab"."""
+        """Press one key, such as "k" or "ArrowRight", or several together, such as "Shift", "Tab"."""
         values = [KEYS.get(key, key) for key in keys]
         strokes = [{"type": "keyDown", "value": value} for value in values]
         strokes += [{"type": "keyUp", "value": value} for value in reversed(values)]
         self._call("POST", "/actions", actions=[{"type": "key", "id": "keyboard", "actions": strokes}])
 
     def devtools(self, command: str, **parameters: object) -> Any:
-        """A command of the DevTools protocol."""
+        """Run a command of the DevTools protocol; return its result."""
         return self._call("POST", "/goog/cdp/execute", cmd=command, params=parameters)
 
     def console(self) -> list[str]:
-        """What was logged since the last time."""
+        """Return the messages logged since the last call."""
         return [entry["message"] for entry in self._call("POST", "/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """What was asked for since the last time, as URLs."""
+        """Return the URLs requested since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self._call("POST", "/se/log", type="performance")]
         return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self, path: Path, width: int, scheme: str, height: int | None = None) -> None:
-        """The whole page, or its top, in a scheme ("light" or "dark"), as PNG."""
+        """Write a PNG of the whole page.
+
+        Args:
+            path: the file to write.
+            width: of the page, pixels.
+            scheme: "light" or "dark".
+            height: of the picture, pixels, to show only the top of the page (default: all of it).
+        """
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         time.sleep(0.2)
         height = height or self.run("return Math.ceil(document.documentElement.getBoundingClientRect().height)")
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        time.sleep(0.2)  # lazy pictures come in
+        time.sleep(0.2)  # lazy pictures load
         shot = self.devtools("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
         self.devtools("Emulation.clearDeviceMetricsOverride")

@@ -1,9 +1,8 @@
-"""Data for the tests of corrupt, and what must be heard in what it writes."""
+"""Data for the tests of corrupt, and the expected content of the files it writes."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ Row = dict[str, str]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command in this process: status, output, errors."""
+    """Run the command in this process; return its exit status, output and errors."""
     status = cli.run(corrupt.main, [*map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -35,7 +34,7 @@ def make_track(
     suffix: str = ".wav",
     subtype: str = "PCM_16",
 ) -> Path:
-    """Stems of noise, different ones by the names of track and stem."""
+    """Write stems of noise, seeded by the names of track and stem."""
     folder.mkdir(parents=True)
     for name in names:
         seed = list(f"{folder.name}/{name}".encode())
@@ -45,26 +44,18 @@ def make_track(
 
 
 def make_data(data: Path, tracks: int = 5, **how: object) -> Path:
-    """A data set, with a mixture beside the stems that is not quite their sum, and things that are no tracks."""
+    """Write a dataset: tracks with a mixture that is not audio, and files and folders that are no tracks."""
     for number in range(tracks):
         folder = make_track(data / f"track {number}", **how)
-        (folder / "mixture.wav").write_bytes(b"not even audio, which matters to nobody here")
+        (folder / "mixture.wav").write_bytes(b"not audio, which corrupt does not notice")
     (data / ".hidden").mkdir()
     (data / ".hidden" / "bass.wav").touch()
     (data / "readme.txt").touch()
     return data
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Every file in a folder and below, the hidden ones too -> a hash of its bytes."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def table(out: Path) -> list[Row]:
+    """Return the rows of truth.csv."""
     with (out / "truth.csv").open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         assert reader.fieldnames == COLUMNS
@@ -72,12 +63,12 @@ def table(out: Path) -> list[Row]:
 
 
 def whole(path: Path, bits: int = 16) -> np.ndarray:
-    """A file's samples [n, C] in whole numbers."""
+    """Return a file's samples [n, C] as integers."""
     return soundfile.read(path, dtype="int32", always_2d=True)[0].astype(np.int64) >> (32 - bits)
 
 
 def low_pass(row: Row, rate: int) -> np.ndarray:
-    """The taps of bleeding, by the table: a sinc within a Hann window of one millisecond to either side, late by delay_ms."""
+    """Return the taps of a row's bleeding: a sinc in a Hann window of one millisecond to either side, delayed by delay_ms."""
     reach, delay = rate // 1000, float(row["delay_ms"]) * rate / 1000
     assert delay == pytest.approx(round(delay), abs=5e-3)  # six digits
     time = np.arange(-reach, reach + 1)
@@ -89,7 +80,7 @@ def low_pass(row: Row, rate: int) -> np.ndarray:
 
 
 def expected(row: Row, rows: list[Row], clean: dict[str, np.ndarray], rate: int) -> np.ndarray:
-    """What a stem is to hold, by the table, in one piece and before its gain; `clean` in units that are rounded to."""
+    """Return the expected content of a stem before its gain, computed in one piece; `clean` are integers."""
     name, kind = row["instrument"], row["kind"]
     others = [other for other in row["holds"].split("+") if other != name]
     if kind == "clean":
@@ -116,7 +107,7 @@ def expected(row: Row, rows: list[Row], clean: dict[str, np.ndarray], rate: int)
 
 
 def verify(data: Path, out: Path, bits: int = 16, suffix: str = ".wav") -> list[Row]:
-    """That each file of OUT is what truth.csv says, to the last bit where nothing had to be turned down."""
+    """Assert that each file of OUT agrees with truth.csv, to the last bit if it has no gain; return the rows."""
     rows = table(out)
     folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
     stems = [(folder.name, path.stem) for folder in folders for path in sorted(folder.iterdir()) if path.stem != "mixture"]
@@ -138,6 +129,6 @@ def verify(data: Path, out: Path, bits: int = 16, suffix: str = ".wav") -> list[
 
 
 def solve(stem: np.ndarray, clean: dict[str, np.ndarray]) -> dict[str, float]:
-    """How much of each instrument is in a stem, by least squares."""
+    """Return the amount of each instrument in a stem, by least squares."""
     matrix = np.stack([sound.ravel() for sound in clean.values()], axis=1).astype(float)
     return dict(zip(clean, np.linalg.lstsq(matrix, stem.ravel().astype(float), rcond=None)[0], strict=True))

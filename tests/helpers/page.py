@@ -1,4 +1,4 @@
-"""A page and its pictures, taken apart."""
+"""Parse a page and its pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from my_submission.src.report.pictures import SHADES
 
 
 class Page(HTMLParser):
-    """A page taken apart: the rows of its table, the names of its tracks, the files it asks for, the tags it has."""
+    """A parsed page: the rows of its tables, the names of its tracks, the files it loads, and its tags."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Page(HTMLParser):
             self.cell.append(data)
 
     def scores(self) -> dict[str, dict[str, list[float]]]:
-        """Song -> whose -> the numbers of the row."""
+        """Return song -> name of a row -> the numbers of the row."""
         songs: dict[str, dict[str, list[float]]] = {}
         for row in self.rows[1:]:
             if len(row) == 1:
@@ -54,12 +54,12 @@ class Page(HTMLParser):
         return songs
 
     def files(self) -> list[Path]:
-        """What it asks for, on the disk."""
+        """Return the files on disk that the page loads."""
         return [self.path.parent / unquote(source) for source in self.sources if not source.startswith("data:")]
 
 
 def decode(png: bytes) -> np.ndarray:
-    """The indices [rows, columns] of a PNG with a palette; every checksum is looked at."""
+    """Return the indices [rows, columns] of a PNG with a palette, after checking every checksum."""
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     position, chunks = 8, {}
     while position < len(png):

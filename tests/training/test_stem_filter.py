@@ -13,10 +13,11 @@ import soundfile
 import torch
 
 from my_submission.src import train
+from my_submission.src.audio.tracks import Track
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config, load_config
-from my_submission.src.dataset import RandomMixes, Track, batches, find_tracks
+from my_submission.src.dataset import RandomMixes, batches, open_tracks
 from my_submission.src.loss import quantile, squared_errors
 from my_submission.src.training.distributed import World
 from my_submission.src.training.loop import Run
@@ -68,7 +69,7 @@ def dropped(tracks: Sequence[Track]) -> set[str]:
 
 
 def test_a_mark_decides_and_else_the_score(tmp_path: Path, data: Path, config: Config) -> None:
-    tracks = find_tracks([data], config)
+    tracks = open_tracks([data], config)
     changes = {
         "track0_bass": "-1,yes",
         "track1_bass": "9,no",
@@ -85,7 +86,7 @@ def test_a_mark_decides_and_else_the_score(tmp_path: Path, data: Path, config: C
 
 
 def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(data: Path, config: Config) -> None:
-    tracks = find_tracks([data], config)
+    tracks = open_tracks([data], config)
     kept = [
         dataclasses.replace(track, dropped=frozenset(names))
         for track, names in zip(tracks, ([], ["bass"], ["bass", "drums"]), strict=True)
@@ -96,7 +97,7 @@ def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(d
         samples = [mixes[index] for index in range(count)]
         drawn = [set(tracks) for tracks in zip(*(sample.tracks.tolist() for sample in samples), strict=True)]
         assert drawn == [{0, 1, 2}, {0, 1}, {0}, {0, 1, 2}]
-        song = tracks[0].stems[2].read(0, tracks[0].num_samples)[0]
+        song = tracks[0].stems["bass"].read(0, tracks[0].num_samples)[0]
         for sample in samples[:10]:  # what it says is what it does
             chunk = sample.sources[2, 0].numpy()
             assert any((song[i : i + 960] == chunk).all() for i in np.flatnonzero(song == chunk[0]))
@@ -132,14 +133,14 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, data: Path, config
     changes, message = REFUSED[case]
     audit = write_audit(tmp_path / "audit.csv", **changes)
     with pytest.raises(KeepError) as refusal:
-        keep_stems(find_tracks([data], config), audit, config)
+        keep_stems(open_tracks([data], config), audit, config)
     assert str(refusal.value).startswith(f"{audit}: {message}")
 
 
 def test_songs_drawn_as_a_whole_need_one_that_passes(tmp_path: Path, data: Path, config: Config) -> None:
     together = dataclasses.replace(config, training=dataclasses.replace(config.training, same_song=0.25))
     audit = write_audit(tmp_path / "audit.csv", track0_bass="-1,", track1_drums="-1,", track2_other="-1,")
-    tracks = find_tracks([data], config)
+    tracks = open_tracks([data], config)
     assert len(dropped(keep_stems(tracks, audit, config))) == 3
     with pytest.raises(
         KeepError,
@@ -151,7 +152,7 @@ def test_songs_drawn_as_a_whole_need_one_that_passes(tmp_path: Path, data: Path,
 def test_names_tell_tracks_apart(tmp_path: Path, data: Path, config: Config) -> None:
     other = write_tracks(tmp_path / "other", 1)
     with pytest.raises(KeepError) as refusal:
-        keep_stems(find_tracks([data, other], config), write_audit(tmp_path / "audit.csv"), config)
+        keep_stems(open_tracks([data, other], config), write_audit(tmp_path / "audit.csv"), config)
     assert str(refusal.value) == (
         f"--keep tells tracks apart by their names, but track0 is in {data} and in {other}; train on one folder, or rename one "
         "of them"
@@ -221,7 +222,7 @@ def test_machines_with_other_tables_are_noticed() -> None:
 def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, config: Config, command: Command) -> None:
     """Counted once more by hand, step by step, with a trainer beside it."""
     assert command("--num_steps", 10)[0] == 0
-    mixes = RandomMixes(find_tracks([data], config), config, seed=0)
+    mixes = RandomMixes(open_tracks([data], config), config, seed=0)
     trainer = Trainer(config, seed=0, device=torch.device("cpu"), precision="fp32")
     chunks, masked = np.zeros((3, 4), int), np.zeros((3, 4))
     for step in range(10):
@@ -257,7 +258,7 @@ def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, con
 def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
     one = dataclasses.replace(config, training=dataclasses.replace(config.training, target_instrument="bass"))
     folders = [write_tracks(tmp_path / name, 2) for name in ("a", "b")]
-    tracks = find_tracks([*folders, folders[1]], config)  # a/track0 a/track1 b/track0 b/track1 and b's once more
+    tracks = open_tracks([*folders, folders[1]], config)  # a/track0 a/track1 b/track0 b/track1 and b's once more
     tally = MaskTally(tracks, one)
     tally.add([[9, 9, 0, 9], [9, 9, 3, 9], [9, 9, 0, 9], [9, 9, 5, 9]], [[1.0], [0.25], [0.0], [1.0]])
     again = MaskTally(tracks, one)
@@ -272,7 +273,7 @@ def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
         "b/track0,bass,0,",
     ]
     far = write_tracks(tmp_path / "far" / "a", 2)
-    MaskTally(find_tracks([folders[0], far], config), one).write(tmp_path / "masked.csv")
+    MaskTally(open_tracks([folders[0], far], config), one).write(tmp_path / "masked.csv")
     assert [row["track"] for row in stem_table.read(tmp_path / "masked.csv", [])] == sorted(
         str(folder / f"track{i}") for folder in (folders[0], far) for i in range(2)
     )
@@ -280,7 +281,7 @@ def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
 
 def test_a_step_without_a_loss_says_nothing(tmp_path: Path, data: Path, config: Config) -> None:
     trainer = Trainer(config, seed=0, device=torch.device("cpu"), precision="fp32")
-    run = Run(trainer, tmp_path / "run", seed=0, tracks=find_tracks([data], config))
+    run = Run(trainer, tmp_path / "run", seed=0, tracks=open_tracks([data], config))
     batch = next(batches(RandomMixes(run.tracks, config, seed=0), range(1), 6))
     run._count(batch, trainer.step(batch.sources * math.inf))
     assert run.tally.chunks.sum() == 0

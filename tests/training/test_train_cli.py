@@ -287,7 +287,7 @@ def test_broken_data_is_one_report_and_can_be_left_out(tmp_path: Path, data: Pat
         f"error: {data}: 2 of 3 tracks cannot be used:\n"
         f"  {data}/track0: drums is missing\n"
         f"  {data}/track1: bass.wav is mono, expected 2 channels\n"
-        "mend them, or leave them out with --skip_bad_tracks\n"
+        "fix them, or leave them out with --skip_bad_tracks\n"
     )
     status, printed = command(*options, "--skip_bad_tracks")
     assert status == 0

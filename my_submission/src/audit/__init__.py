@@ -1,16 +1,16 @@
-"""What is behind `my_submission.src.audit.command`.
+"""Find stems that are not what their names say. The command is `my_submission.src.audit.command`.
 
-stems      the stems of folders of tracks
-windows    what a model makes of a stem by itself, window by window
-scoring    from windows to scores: what is usual for an instrument, and how far a stem is from it
-masked     from what trainings left out to scores
-page       the page of the worst
+stems          find the stems of tracks
+stem_score     the record of a stem: its row in the table, on the page and in the printout
+windows        measure the outputs of a model for a single stem, window by window
+scoring        compute scores from windows: baselines by instrument, and each stem's distance from them
+from_training  compute scores from the chunks that trainings masked
+page_markup    the HTML of the page
+page           write the page of the worst stems
 """
 
 from my_submission.src.common.errors import UserError
 
-COLUMNS = ("track", "instrument", "score", "self_sdr", "margin_db", "seconds", "from_s", "to_s", "contains", "keep")
-
 
 class AuditError(UserError):
-    """A data set, a model or a training's table that cannot be audited."""
+    """A dataset, a model or a training's table that cannot be audited."""

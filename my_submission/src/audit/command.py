@@ -1,25 +1,34 @@
-"""Which stems of a data set are not what their names say: every stem is given a score, the worst are listed, and shown.
+"""Find stems of a dataset that are not what their names say: score every stem, list the worst, and show them on a page.
 
     python -m my_submission audit --data_path DIR --model DIR --out audit.csv --report page.html
     python -m my_submission audit --from-training runs/A/masked_seed0.csv runs/A/masked_seed1.csv --out audit.csv
 
-DIR holds a folder for each track, with a wav or flac for each instrument. Each stem is separated by itself: a bass of which
-little comes back as bass, beside what is usual for a bass in this data, holds something else. The model may have been trained
-on the very data: in training, what few stems have wrong is not learned. --from-training goes by what the trainings' masks
-left out instead, and needs neither audio nor a model.
+DIR holds a folder for each track, with a wav or flac for each instrument. The model separates each stem by itself. If less of
+a bass comes back as bass than is normal for the basses of this data, the stem holds something else. The model may have been
+trained on the same data, because training does not learn errors that only few stems have. --from-training scores stems
+by how often trainings masked them instead; it needs neither audio nor a model.
 
-audit.csv has a row for each stem, the worst first. score: higher is better, stems below 0 are best left out; self_sdr and
-margin_db: how well the stem comes back as itself, and how far that is over the loudest other output; from_s, to_s: where it
-is worst; contains: what else it seems to hold; keep: yes or no where a person said so, which overrides the score. On the page
-of --report the worst can be heard, marked, and the table with the marks saved. Then: train.py --keep audit.csv
+audit.csv has a row for each stem, the worst first:
 
-The same command again goes on where it was interrupted, and measures no stem twice (audit.jsonl, beside the table, has what
-was measured); marks in the former table are kept. Exit status: 0, 1 where a stem failed, 2 for a mistake in what was asked for.
+    score               higher is better; stems below 0 are best left out
+    self_sdr            how well the stem comes back as itself, dB
+    margin_db           level of the stem's own output above the loudest other output
+    from_s, to_s        where the stem is worst
+    contains            another instrument that it seems to contain
+    keep                yes or no where a person marked the stem; overrides the score
+
+On the page of --report the worst stems can be heard and marked, and the table can be saved with the marks. Then train with
+train.py --keep audit.csv.
+
+The same command continues an interrupted audit and measures no stem twice; audit.jsonl, next to the table, holds the
+measurements. Marks in an existing table are kept. Exit status: 0; 1 if a stem failed; 2 for a mistake in the command line or
+the data.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,10 +39,10 @@ from tqdm import tqdm
 
 from my_submission.src import report
 from my_submission.src.audio.files import AudioFile
-from my_submission.src.audit import COLUMNS, AuditError, page
-from my_submission.src.audit import from_training as masked
-from my_submission.src.audit.scoring import Baseline, Measured, Scored, count_below, score
-from my_submission.src.audit.stems import Stem, find_stems, find_tracks
+from my_submission.src.audit import AuditError, from_training, page
+from my_submission.src.audit.scoring import Baseline, Measurement, score
+from my_submission.src.audit.stem_score import COLUMNS, StemScore, count_below
+from my_submission.src.audit.stems import Stem, find_distinct_tracks, find_stems
 from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.errors import UserError
@@ -44,29 +53,30 @@ from my_submission.src.training import DEFAULT_THRESHOLD
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
 
-PRINTED = 10  # suspects
+PRINTED = 10  # stems
 
-Marks = dict[tuple[str, str], str]  # (track, instrument) -> yes or no
+Key = tuple[str, str]  # track and instrument of a stem
+Marks = dict[Key, str]  # stem -> yes or no
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command: 0, or 1 where a stem failed."""
+    """Run the command; return 0, or 1 if a stem failed."""
     options = _parse(argv)
     if options.out.suffix.lower() != ".csv" or options.out.is_dir() or not options.out.absolute().parent.is_dir():
         raise AuditError(f"--out {options.out}: expected the name of a .csv file in a folder that exists")
-    marks = _former_marks(options.out)
+    marks = _read_marks(options.out)
     if options.from_training:
-        rows = masked.score_tables(options.from_training)
-        _refuse_losing(marks, [(row["track"], row["instrument"]) for row in rows], options.out)
-        _tell(rows, silent="never drawn, no score")
-        _write_table(options.out, rows, marks)
+        scores = from_training.score_tables(options.from_training)
+        _refuse_losing(marks, [stem.key for stem in scores], options.out)
+        _print_scores(scores, "never drawn, no score")
+        _write_table(options.out, scores, marks)
         return 0
     return _audit(options, marks)
 
 
 def _audit(options: argparse.Namespace, marks: Marks) -> int:
     """Audit with a model."""
-    tracks = find_tracks(options.data_path)
+    tracks = find_distinct_tracks(options.data_path)
     if options.report:
         report.check_path(options.report, options.embed, apart_from=options.data_path)
 
@@ -77,22 +87,27 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     if len(separator.sources) < 2:
         raise AuditError(f"{options.model}: separates {separator.sources[0]} alone, expected a model of several instruments")
     stems, failed = find_stems(tracks, separator.sources)
-    _refuse_losing(marks, [(stem.track, stem.instrument) for stem in stems], options.out)
+    _refuse_losing(marks, [stem.key for stem in stems], options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
     print(f"{len(stems)} stems of {len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} -> {options.out}", flush=True)
     settings = separator.settings() | {"seconds of a window": options.seconds}
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
-        measured = measure_all(separator, stems, journal, options.seconds, failed)
-    scored, usual = score(measured, separator.sources)
-    rows = [_row(stem) for stem in scored]
-    _tell(rows, silent="silent throughout, no score", usual=_usual_lines(usual, scored))
-    rows = _write_table(options.out, rows, marks)
+        measurements = measure_all(separator, stems, journal, options.seconds, failed)
+    scores, baselines = score(measurements, separator.sources)
+    _print_scores(scores, "silent throughout, no score", baselines)
+    scores = _write_table(options.out, scores, marks)
     if options.report:
-        facts = {"the table": options.out, **settings}
-        audited = page.Audited(options.data_path, scored, usual, options.out, rows, facts, failed)
-        suspects = [stem for stem in scored if stem.score is not None][: options.suspects]
-        page.write_page(options.report, audited, suspects, separator, options.embed)
+        audited = page.Audited(
+            data=options.data_path,
+            stems={stem.key: stem for stem in stems},
+            scores=scores,
+            baselines=baselines,
+            table=options.out,
+            facts={"the table": options.out, **settings},
+            failed=failed,
+        )
+        page.write_page(options.report, audited, options.suspects, separator, options.embed)
         print(f"report: {options.report}")
     sys.stdout.flush()
     for name, reason in failed.items():
@@ -102,13 +117,14 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission audit", description=__doc__)
-    parser.add_argument("--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks, as train.py takes them")
-    parser.add_argument("--model", metavar="DIR|A|B|demo", help="DIR: config.yaml and checkpoints")
-    parser.add_argument("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings, instead")
-    parser.add_argument("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="the table (default: audit.csv)")
-    parser.add_argument("--seconds", type=cli.positive, default=10, metavar="N", help="of a window (default: 10)")
+    add = parser.add_argument
+    add("--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks to audit, the same that train.py takes")
+    add("--model", metavar="DIR|A|B|demo", help="model to separate with; a DIR holds config.yaml and checkpoints")
+    add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
+    add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
+    add("--seconds", type=cli.positive, default=10, metavar="N", help="length of a window in seconds (default: 10)")
     report.add_options(parser)
-    parser.add_argument("--suspects", type=cli.positive, default=20, metavar="N", help="stems on the page (default: 20)")
+    add("--suspects", type=cli.positive, default=20, metavar="N", help="number of stems on the page (default: 20)")
     cli.add_ensemble_options(parser)
     options = parser.parse_args(argv)
     report.check_options(parser, options)
@@ -121,8 +137,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _former_marks(out: Path) -> Marks:
-    """(track, instrument) -> yes or no, where a person marked the table that is going to be replaced."""
+def _read_marks(out: Path) -> Marks:
+    """Return the marks in the table that will be replaced."""
     if not out.exists():
         return {}
     try:
@@ -132,12 +148,12 @@ def _former_marks(out: Path) -> Marks:
     marks = {(row["track"], row["instrument"]): row["keep"].strip().lower() for row in rows if row["keep"].strip()}
     odd = [shown(*stem) for stem, mark in marks.items() if mark not in ("yes", "no")]
     if odd:
-        raise AuditError(f"{out}: keep of {odd[0]} is no mark, expected yes, no or nothing; mend it, or name another --out")
+        raise AuditError(f"{out}: keep of {odd[0]} is no mark, expected yes, no or nothing; correct it, or name another --out")
     return marks
 
 
-def _refuse_losing(marks: Marks, stems: Sequence[tuple[str, str]], out: Path) -> None:
-    """Refuse to replace a table whose marks have no place in the new one."""
+def _refuse_losing(marks: Marks, stems: Sequence[Key], out: Path) -> None:
+    """Refuse to replace a table if a marked stem is not in the new one."""
     lost = [shown(*stem) for stem in sorted(marks.keys() - set(stems))]
     if lost:
         raise AuditError(f"{out}: holds marks of stems that are not audited now ({some(lost)}); move it, or name another --out")
@@ -145,101 +161,86 @@ def _refuse_losing(marks: Marks, stems: Sequence[tuple[str, str]], out: Path) ->
 
 def measure_all(
     separator: Separator, stems: Sequence[Stem], journal: Journal, seconds: float, failed: dict[str, str]
-) -> list[Measured]:
-    """Measure what the journal does not hold yet; why others cannot be goes into `failed`."""
+) -> list[Measurement]:
+    """Measure the stems that the journal does not hold yet; return the measurements of all.
+
+    Args:
+        separator: the model.
+        stems: the stems to measure.
+        journal: gets a line for each stem; its lines are for files by path, size and time of change.
+        seconds: length of a window.
+        failed: gets the stems that cannot be measured: name -> reason.
+    """
     if journal.differences:
-        print(f"beginning anew: {'; '.join(journal.differences)}", flush=True)
+        print(f"starting again: {'; '.join(journal.differences)}", flush=True)
     known = {(entry["path"], *entry["file"]): entry for entry in journal.entries}
-    keys = {stem: _key(stem.path) for stem in stems}
-    there = sum(key in known for key in keys.values())
-    if there:
-        print(f"going on where the last audit stopped: {there} of {len(stems)} stems are done", flush=True)
-    measured = []
-    with tqdm(total=len(stems), initial=there, desc="stems", unit="stem", disable=None) as bar:
-        for stem, key in keys.items():
-            if key not in known:
+    states = [_file_state(stem.path) for stem in stems]
+    done = sum(state in known for state in states)
+    if done:
+        print(f"going on where the last audit stopped: {done} of {len(stems)} stems are done", flush=True)
+    measurements = []
+    with tqdm(total=len(stems), initial=done, desc="stems", unit="stem", disable=None) as bar:
+        for stem, state in zip(stems, states, strict=True):
+            if state not in known:
                 try:
-                    known[key] = _measure(separator, stem, key, seconds)
+                    known[state] = _measure(separator, stem, state, seconds)
                 except UserError as error:
                     failed[stem.name] = " ".join(str(error).split())
                     tqdm.write(f"{stem.name}: FAILED: {failed[stem.name]}")
                 else:
-                    journal.append(known[key])
+                    journal.append(known[state])
                 bar.update()
-            if key in known:
-                entry = known[key]
-                measured.append(Measured(stem, entry["seconds"], np.array(entry["energies"]), seconds))
-    return measured
+            if state in known:
+                entry = known[state]
+                measurements.append(Measurement(stem, entry["seconds"], np.array(entry["energies"]), seconds))
+    return measurements
 
 
-def _key(path: Path) -> tuple[str, int, int]:
-    """A file and its state: path, size and time of change."""
+def _file_state(path: Path) -> tuple[str, int, int]:
+    """Return a file's path, size and time of change, which tell whether it was measured as it is now."""
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
-def _measure(separator: Separator, stem: Stem, key: tuple[str, int, int], seconds: float) -> dict[str, Any]:
-    """A line of the journal."""
+def _measure(separator: Separator, stem: Stem, state: tuple[str, int, int], seconds: float) -> dict[str, Any]:
+    """Measure a stem; return its line of the journal."""
     file = AudioFile(stem.path)
     with cli.seconds_bar(separator, file.seconds, stem.name, position=1):
         energies = measure(separator, file, separator.sources.index(stem.instrument), seconds)
     rounded = [[float(f"{value:.6g}") for value in window] for window in energies]
-    return {"path": key[0], "file": key[1:], "seconds": file.seconds, "energies": rounded}
+    return {"path": state[0], "file": state[1:], "seconds": file.seconds, "energies": rounded}
 
 
-def _row(scored: Scored) -> dict[str, object]:
-    begin, end = scored.worst or (None, None)
-    return {
-        "track": scored.stem.track,
-        "instrument": scored.stem.instrument,
-        "score": scored.score,
-        "self_sdr": scored.self_sdr,
-        "margin_db": scored.margin,
-        "seconds": scored.seconds,
-        "from_s": begin,
-        "to_s": end,
-        "contains": scored.contains,
-    }
-
-
-def _tell(rows: Sequence[Mapping[str, Any]], silent: str, usual: Sequence[str] = ()) -> None:
-    """The worst, those that have no score because they are `silent`, what is `usual`, and the total."""
-    suspects = [row for row in rows if row["score"] is not None]
-    if suspects:
-        print(f"the worst {min(PRINTED, len(suspects))} of {len(suspects)} stems, and their scores:")
-    for row in suspects[:PRINTED]:
-        print(f"  {_line(row)}")
-    without = [shown(row["track"], row["instrument"]) for row in rows if row["score"] is None]
-    if without:
-        print(f"{silent}: {some(without)}")
-    for line in usual:
-        print(line)
-    below = sum(row["score"] < DEFAULT_THRESHOLD for row in suspects)
-    print(f"{below} of {len(suspects)} stems are below {DEFAULT_THRESHOLD:g}, and best left out")
-
-
-def _write_table(out: Path, rows: Sequence[Mapping[str, Any]], marks: Marks) -> list[dict[str, str]]:
-    """Write the table with the marks of the former one; give its rows as they are read."""
-    stem_table.write(out, COLUMNS, [{**row, "keep": marks.get((row["track"], row["instrument"]), "")} for row in rows])
+def _write_table(out: Path, scores: Sequence[StemScore], marks: Marks) -> list[StemScore]:
+    """Write the table with the marks of the one it replaces; return the scores with these marks."""
+    marked = [dataclasses.replace(stem, keep=marks.get(stem.key, "")) for stem in scores]
+    stem_table.write(out, COLUMNS, [stem.row() for stem in marked])
     if marks:
         print(f"{len(marks)} marks of the former table are kept")
     print(f"table: {out}", flush=True)
-    return stem_table.read(out, COLUMNS)
+    return marked
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    """One suspect."""
-    line = f"{shown(row['track'], row['instrument'])}: {row['score']:.2f}"
-    if row["from_s"] is not None and row["score"] < DEFAULT_THRESHOLD:
-        line += f", worst at {row['from_s']:.0f} to {row['to_s']:.0f} s of {row['seconds']:.0f}"
-    return line + (f", seems to contain {row['contains']}" if row["contains"] else "")
+def _print_scores(scores: Sequence[StemScore], unscored: str, baselines: Mapping[str, Baseline] | None = None) -> None:
+    """Print the worst stems, those without a score (`unscored` says why they have none), baselines, and the total."""
+    scored = [(stem.score, stem) for stem in scores if stem.score is not None]
+    if scored:
+        print(f"the worst {min(PRINTED, len(scored))} of {len(scored)} stems, and their scores:")
+    for value, stem in scored[:PRINTED]:
+        print(f"  {stem.name}: {value:.2f}{_remarks(stem)}")
+    others = [stem.name for stem in scores if stem.score is None]
+    if others:
+        print(f"{unscored}: {some(others)}")
+    for name, baseline in (baselines or {}).items():
+        known = f"own share usually {baseline.centre:.1f} dB, spread {baseline.spread:.1f} dB"
+        how = known if baseline.is_reliable else "too few stems for a baseline, scored by themselves"
+        print(f"{name}: {how}; {count_below(scores, name)} of {baseline.stems} stems are below {DEFAULT_THRESHOLD:g}")
+    print(f"{sum(stem.is_below for stem in scores)} of {len(scored)} stems are below {DEFAULT_THRESHOLD:g}, and best left out")
 
 
-def _usual_lines(usual: Mapping[str, Baseline], scored: Sequence[Scored]) -> list[str]:
-    """What the scores are measured from, by instrument."""
-    lines = []
-    for name, found in usual.items():
-        known = f"own share usually {found.centre:.1f} dB, spread {found.spread:.1f} dB"
-        how = known if found.is_reliable else "too few stems to say what is usual, scored by themselves"
-        lines.append(f"{name}: {how}; {count_below(scored, name)} of {found.stems} stems are below {DEFAULT_THRESHOLD:g}")
-    return lines
+def _remarks(stem: StemScore) -> str:
+    """Return in words where a stem is worst, and which other instrument it seems to contain."""
+    remarks = ""
+    if stem.is_below and stem.from_s is not None:
+        remarks += f", worst at {stem.from_s:.0f} to {stem.to_s:.0f} s of {stem.seconds:.0f}"
+    return remarks + (f", seems to contain {stem.contains}" if stem.contains else "")

@@ -1,12 +1,15 @@
-"""Scores from what trainings left out: `masked_seed{seed}.csv` says for each stem how often a chunk of it was drawn, and which
-share of those chunks the loss's mask left out.
+"""Compute scores from the chunks that trainings masked, from their tables `masked_seed{seed}.csv`.
 
-    masked   over all files, each chunk counting once, and five more that were masked as is usual: two or three tell little
-    score    1 as is usual for the instrument (its median), -1 always masked, 0, the recommended cut, halfway between
+A table says how often a chunk of a stem was drawn, and which fraction of those chunks the loss's mask left out.
 
-How much is masked is a training's setting, and a clean stem of a hard song is masked more than others, but a wrong one nearly
-always: halfway is far from both. Where the mask leaves out single samples, not chunks, few stems ever come near 0: sort by
-the score then, and choose a cut.
+    masked   the fraction of chunks that was left out, over all tables. Each chunk counts once, and five more are added that
+             were masked as often as normal for the instrument, since two or three chunks tell little.
+    score    1 if the stem was masked as often as normal for its instrument (its median), -1 if it was always masked.
+             The recommended cut, 0, is halfway between.
+
+How much is masked is a setting of the training. Clean stems of hard songs are masked more than others, and wrong stems nearly
+always, so halfway is far from both. If the mask leaves out single samples instead of chunks, few stems come near 0; sort by
+the score then, and choose another cut.
 """
 
 from __future__ import annotations
@@ -17,42 +20,47 @@ from pathlib import Path
 
 import numpy as np
 
-from my_submission.src.audit import COLUMNS, AuditError
+from my_submission.src.audit import AuditError
+from my_submission.src.audit.stem_score import StemScore, worst_first
 from my_submission.src.common import stem_table
 from my_submission.src.common.text import shown
 
 TABLE = ("track", "instrument", "chunks", "masked")
-FEW = 5  # chunks that stand for what is usual
-NARROWEST = 0.01  # of what is usual from the cut, where nearly everything is masked
+PRIOR_CHUNKS = 5  # chunks that are added to each stem, masked as often as normal
+MIN_DISTANCE = 0.01  # of the normal fraction from the cut, for trainings that mask nearly everything
+
+Key = tuple[str, str]  # track and instrument
 
 
-def score_tables(paths: Sequence[Path]) -> list[dict[str, object]]:
-    """Rows of an audit from the tables of several trainings on the same data, the worst first, those never drawn last.
+def score_tables(paths: Sequence[Path]) -> list[StemScore]:
+    """Return the scores from the tables of several trainings on the same data: the worst first, stems never drawn last.
 
-    Raises TableError for a file that is no such table, AuditError for a number that cannot be meant, and for trainings that
-    masked nothing.
+    Raises TableError for a file that is no such table, AuditError for a number out of its range, and for trainings that masked
+    nothing.
     """
-    chunks: dict[tuple[str, str], float] = {}
-    masked: dict[tuple[str, str], float] = {}  # chunks' worth
+    chunks: dict[Key, float] = {}
+    masked: dict[Key, float] = {}  # number of chunks
     for path in paths:
         for row in stem_table.read(path, TABLE):
             stem = (row["track"], row["instrument"])
             drawn = _number(row["chunks"], path, stem, "chunks", math.inf)
-            share = _number(row["masked"], path, stem, "masked", 1) if drawn else 0.0
+            fraction = _number(row["masked"], path, stem, "masked", 1) if drawn else 0.0
             chunks[stem] = chunks.get(stem, 0) + drawn
-            masked[stem] = masked.get(stem, 0.0) + drawn * share
+            masked[stem] = masked.get(stem, 0.0) + drawn * fraction
     if not any(masked.values()):
         files = ", ".join(map(str, paths))
         raise AuditError(f"{files}: no chunk was masked, which tells nothing; train with training.q below 1, or name a --model")
-    usual = {name: _usual(name, chunks, masked) for _, name in chunks}
-    rows = []
-    for stem, drawn in chunks.items():
-        score = _score(masked[stem], drawn, usual[stem[1]]) if drawn else None
-        rows.append(dict.fromkeys(COLUMNS) | {"track": stem[0], "instrument": stem[1], "score": score})
-    return sorted(rows, key=lambda row: (row["score"] is None, row["score"] or 0.0, row["track"], row["instrument"]))
+    normal = {name: _median(name, chunks, masked) for _, name in chunks}
+    return worst_first(
+        [
+            StemScore(*stem, score=_score(masked[stem], drawn, normal[stem[1]]) if drawn else None)
+            for stem, drawn in chunks.items()
+        ]
+    )
 
 
-def _number(text: str, path: Path, stem: tuple[str, str], column: str, highest: float) -> float:
+def _number(text: str, path: Path, stem: Key, column: str, highest: float) -> float:
+    """Return the number in a cell. Raises AuditError if it is not between 0 and `highest`."""
     try:
         number = float(text)
     except ValueError:
@@ -63,13 +71,13 @@ def _number(text: str, path: Path, stem: tuple[str, str], column: str, highest: 
     return number
 
 
-def _usual(name: str, chunks: dict[tuple[str, str], float], masked: dict[tuple[str, str], float]) -> float:
-    """The median over an instrument's stems of the share masked; 0 where none was drawn."""
-    shares = [masked[stem] / drawn for stem, drawn in chunks.items() if drawn and stem[1] == name]
-    return float(np.median(shares)) if shares else 0.0
+def _median(name: str, chunks: dict[Key, float], masked: dict[Key, float]) -> float:
+    """Return the median masked fraction over the stems of an instrument; 0 if none of them was drawn."""
+    fractions = [masked[stem] / drawn for stem, drawn in chunks.items() if drawn and stem[1] == name]
+    return float(np.median(fractions)) if fractions else 0.0
 
 
-def _score(masked: float, chunks: float, usual: float) -> float:
-    share = (masked + FEW * usual) / (chunks + FEW)
-    halfway = (1 + usual) / 2
-    return (halfway - share) / max(halfway - usual, NARROWEST)
+def _score(masked: float, chunks: float, normal: float) -> float:
+    fraction = (masked + PRIOR_CHUNKS * normal) / (chunks + PRIOR_CHUNKS)
+    halfway = (1 + normal) / 2
+    return (halfway - fraction) / max(halfway - normal, MIN_DISTANCE)

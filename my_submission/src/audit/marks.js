@@ -1,5 +1,5 @@
-// The marks of an audit's page, and the table with them. The table is here in pieces, byte for byte; a mark goes between one
-// and the next. Marks are kept in the browser, if it lets a page from disk do so; the table is what counts.
+// The marks on an audit's page, and the table with them. The page holds the table's bytes in pieces; a mark goes between two
+// of them. The browser remembers the marks, if it allows that for a page from disk. Only the saved table counts.
 
 const bar = document.querySelector(".marks");
 const fieldsets = [...document.querySelectorAll(".mark")];
@@ -14,8 +14,8 @@ function bytes(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
-// Say everywhere what is marked.
-function tell() {
+// Show the marks everywhere on the page.
+function showMarks() {
   const values = fieldsets.map((fieldset) => chosen(fieldset).value);
   for (const fieldset of fieldsets) {
     const mark = chosen(fieldset);
@@ -52,10 +52,10 @@ function save() {
   link.href = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
   link.download = bar.dataset.name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000); // the browser has read it by then
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000); // by then the browser has read it
 }
 
-for (const fieldset of fieldsets) fieldset.addEventListener("change", () => { tell(); remember(); });
+for (const fieldset of fieldsets) fieldset.addEventListener("change", () => { showMarks(); remember(); });
 bar.querySelector(".save").addEventListener("click", save);
 recall();
-tell();
+showMarks();

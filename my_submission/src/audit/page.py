@@ -1,8 +1,8 @@
-"""The page of an audit's worst stems: each is separated once more, to be heard beside what came of it, and can be marked.
+"""The page of an audit's worst stems. Each is separated once more, so that it can be compared with its outputs, and marked.
 
-    write_page(Path("page.html"), audited, audited.scored[:20], separator, embed=False)
+    write_page(Path("page.html"), audited, 20, separator, embed=False)
 
-The page saves the table with the marks. It does not make that table, it has it inside: its bytes, cut where the marks go.
+The page can save the table with the marks. It holds the table's bytes, cut at the places where the marks go.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from tqdm import tqdm
 from my_submission.src import report
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.audio.stem_writer import StemWriter
-from my_submission.src.audit import COLUMNS
 from my_submission.src.audit import page_markup as markup
-from my_submission.src.audit.scoring import Baseline, Scored, count_below
-from my_submission.src.common import cli
+from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.stem_score import COLUMNS, StemScore, count_below
+from my_submission.src.audit.stems import Stem
+from my_submission.src.common import cli, stem_table
 from my_submission.src.common.errors import UserError
 from my_submission.src.report.lanes import Lane, slug, write_lanes
 
@@ -34,41 +35,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Audited:
-    """What came of an audit."""
+    """The results of an audit."""
 
-    data: Sequence[Path]
-    scored: Sequence[Scored]  # the worst first
-    usual: Mapping[str, Baseline]  # by instrument
-    table: Path
-    rows: Sequence[Mapping[str, str]]  # of the table
-    facts: Mapping[str, object]
-    failed: Mapping[str, str]  # name of a stem -> why
+    data: Sequence[Path]  # folders of tracks
+    stems: Mapping[tuple[str, str], Stem]  # by track and instrument
+    scores: Sequence[StemScore]  # with their marks, the worst first
+    baselines: Mapping[str, Baseline]  # by instrument
+    table: Path  # already written
+    facts: Mapping[str, object]  # the settings, for the end of the page
+    failed: Mapping[str, str]  # name of a stem -> reason
 
 
-def write_page(path: Path, audited: Audited, worst: Sequence[Scored], separator: Separator, embed: bool) -> None:
-    """Write the page of `worst`, in the order of the table, and its folder of files, in constant memory.
+def write_page(path: Path, audited: Audited, suspects: int, separator: Separator, embed: bool) -> None:
+    """Write the page and its folder of files, in constant memory.
 
-    Raises ReportError, what was there before being left as it was. A stem that cannot be separated any more is on the page
-    among those that failed.
+    Args:
+        path: the page to write.
+        audited: the results to show.
+        suspects: number of stems on the page, the worst that have a score.
+        separator: the model; a stem that it can no longer separate is listed on the page among those that failed.
+        embed: whether to put the audio into the page itself. It is then a single file, but a large one.
+
+    Raises ReportError, and leaves an existing page as it was.
     """
-    marks = {(row["track"], row["instrument"]): row["keep"] for row in audited.rows}
+    worst = [stem for stem in audited.scores if stem.score is not None][:suspects]
 
     def make(files: Path) -> str:
-        failed, shown = dict(audited.failed), {}
+        failed = dict(audited.failed)
+        shown: list[markup.Suspect] = []
         with tqdm(total=3 * len(worst), desc="page", unit="lane", leave=False, disable=None) as bar:
-            for number, scored in enumerate(worst, 1):
-                stem = (scored.stem.track, scored.stem.instrument)
+            for number, score in enumerate(worst, 1):
                 try:
-                    lanes = _write_lanes(scored, separator, files, f"{number:03d}_{slug('_'.join(stem))}", bar)
-                    shown[stem] = _suspect(scored, lanes, marks[stem])
+                    file = AudioFile(audited.stems[score.key].path)
+                    lanes = _write_lanes(score, file, separator, files, f"{number:03d}_{slug('_'.join(score.key))}", bar)
+                    shown.append(markup.Suspect(score, file.seconds, file.sample_rate, lanes))
                 except UserError as error:
-                    failed[scored.stem.name] = str(error)
-        pieces = [base64.b64encode(piece).decode("ascii") for piece in cut_table(audited.rows, shown)]
+                    failed[score.name] = str(error)
+        rows = stem_table.read(audited.table, COLUMNS)
+        pieces = cut_table(rows, [suspect.score.key for suspect in shown])
         return markup.page(
             title=f"Audit of {', '.join(map(str, audited.data))}",
-            suspects=list(shown.values()),
-            groups=_groups(audited),
-            table=markup.Table(audited.table.name, pieces),
+            suspects=shown,
+            groups=[
+                markup.Group(name, baseline, count_below(audited.scores, name)) for name, baseline in audited.baselines.items()
+            ],
+            table=markup.Table(audited.table.name, [base64.b64encode(piece).decode("ascii") for piece in pieces]),
             failed=failed,
             facts=audited.facts,
         )
@@ -76,17 +87,19 @@ def write_page(path: Path, audited: Audited, worst: Sequence[Scored], separator:
     report.write_with_files(path, make, embed)
 
 
-def _write_lanes(scored: Scored, separator: Separator, files: Path, below: str, bar: tqdm) -> list[Lane]:
-    """Write the lanes of a stem into `files`/`below`: the stem, its own output, and that of what else is heard in it."""
-    stem, file = scored.stem, AudioFile(scored.stem.path)
-    names = [stem.instrument, scored.contains or scored.loudest]
+def _write_lanes(score: StemScore, file: AudioFile, separator: Separator, files: Path, below: str, bar: tqdm) -> list[Lane]:
+    """Write the lanes of a stem into `files`/`below`: the stem, its own output, and the output it seems to contain.
+
+    If it seems to contain nothing else, the third lane is the loudest other output.
+    """
+    names = [score.instrument, score.contains or score.loudest]
     places = [separator.sources.index(name) for name in names]
     separated, form = files / "separated", (file.sample_rate, file.channels, file.num_samples, "wav", "FLOAT")
     try:
-        with cli.seconds_bar(separator, file.seconds, stem.name, position=1), StemWriter(separated, names, *form) as writer:
+        with cli.seconds_bar(separator, file.seconds, score.name, position=1), StemWriter(separated, names, *form) as writer:
             for block in separator.separate(file, share_residual=False):
                 writer.write(block[places])
-        lanes = {("stem", stem.instrument): stem.path}
+        lanes = {("stem", score.instrument): file.path}
         lanes |= {("estimate", name): separated / f"{name}.wav" for name in names}
         return write_lanes([lanes], file.seconds, files, below, bar.update)
     except UserError:
@@ -96,34 +109,8 @@ def _write_lanes(scored: Scored, separator: Separator, files: Path, below: str, 
         shutil.rmtree(separated, ignore_errors=True)
 
 
-def _suspect(scored: Scored, lanes: Sequence[Lane], mark: str) -> markup.Suspect:
-    return markup.Suspect(
-        scored.stem.track,
-        scored.stem.instrument,
-        score=scored.score,
-        self_sdr=scored.self_sdr,
-        margin=scored.margin,
-        worst=scored.worst,
-        contains=scored.contains,
-        windows=scored.windows,
-        seconds=scored.seconds,
-        sample_rate=AudioFile(scored.stem.path).sample_rate,
-        lanes=lanes,
-        mark=mark,
-    )
-
-
-def _groups(audited: Audited) -> list[markup.Group]:
-    """The instruments, and what is usual for each."""
-    groups = []
-    for name, usual in audited.usual.items():
-        known = (usual.centre, usual.spread) if usual.is_reliable else (None, None)
-        groups.append(markup.Group(name, usual.stems, count_below(audited.scored, name), *known))
-    return groups
-
-
 def cut_table(rows: Sequence[Mapping[str, str]], marked: Collection[tuple[str, str]]) -> list[bytes]:
-    """The table as bytes, cut where the marks of some stems go (track, instrument), in the order of its rows."""
+    """Return the table as bytes, cut where the marks of some stems go (track, instrument), in the order of its rows."""
     pieces = []
     out = io.StringIO(newline="")
     writer = csv.writer(out)

@@ -1,4 +1,4 @@
-"""The HTML of an audit's page: the stems that are worst, each with its players and a mark. Every name goes through `text`."""
+"""The HTML of an audit's page: the worst stems, each with its players and a mark. Every name goes through `text`."""
 
 from __future__ import annotations
 
@@ -9,44 +9,38 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.stem_score import StemScore
 from my_submission.src.report.chart import decibels
 from my_submission.src.report.lanes import Lane
 from my_submission.src.report.markup import failed_list, fill_frame, tile
 from my_submission.src.report.players import clock, player, text
 
 HOW = (
-    "Each stem was separated by itself. What is what its name says comes back as itself; what comes back as another "
-    "instrument is what it seems to contain. The score compares a stem with the others of its instrument: below 0 it is best "
+    "Each stem was separated by itself. A stem that is what its name says comes back as itself; if it comes back as another "
+    "instrument, it seems to contain that one. The score compares a stem with the others of its instrument: below 0 it is best "
     "left out. All players of a stem share one position, and begin where it is worst. Press <b>Solo</b> while it plays, and "
-    "the sound switches where it is. Click a picture or the bars to go there. Then say what is to become of the stem, and "
-    "save the table: your marks override the scores."
+    "the sound switches at that place. Click a picture or the bars to go there. Then mark the stem, and save the table: your "
+    "marks override the scores."
 )
 MARKS = {"yes": "keep", "no": "drop", "": "undecided"}  # values of the table's column -> words
 WORDS = ("seems to contain", "mark")  # columns of a table that hold no figures
-TALLEST = 10.0  # score of the tallest bar
+MAX_BAR = 10.0  # score of the tallest bar
 
 
 @dataclass(frozen=True)
 class Suspect:
     """A stem on the page."""
 
-    track: str
-    instrument: str
-    score: float
-    self_sdr: float  # dB
-    margin: float  # dB
-    worst: tuple[float, float]  # seconds, from and to
-    contains: str  # another instrument, or nothing
-    windows: Sequence[tuple[float, float, float | None]]  # seconds, from and to; score, None where it is silent
+    score: StemScore
     seconds: float
     sample_rate: int  # Hz
-    lanes: Sequence[Lane]
-    mark: str  # one of MARKS
+    lanes: Sequence[Lane]  # the stem, its own output, another output
 
     @property
     def name(self) -> str:
-        """As it is called on the page."""
-        return f"{self.track} / {self.instrument}"
+        """The stem's name on the page."""
+        return f"{self.score.track} / {self.score.instrument}"
 
 
 @dataclass(frozen=True)
@@ -54,10 +48,8 @@ class Group:
     """The stems of an instrument."""
 
     instrument: str
-    stems: int
-    below: int  # the cut
-    centre: float | None  # dB of own share that are usual; None where too few stems tell
-    spread: float | None
+    baseline: Baseline
+    below: int  # number of stems below the cut
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Table:
     """The table that is saved with the marks."""
 
     name: str  # of its file
-    pieces: Sequence[str]  # in base64; between one and the next goes the mark of a suspect
+    pieces: Sequence[str]  # in base64; the mark of a suspect goes between two pieces
 
 
 def page(
@@ -77,8 +69,17 @@ def page(
     failed: Mapping[str, str],
     facts: Mapping[str, object],
 ) -> str:
-    """The whole page; names of files stand between FILE_MARKs."""
-    stems, below = sum(group.stems for group in groups), sum(group.below for group in groups)
+    """Return the whole page; names of files stand between FILE_MARKs.
+
+    Args:
+        title: the heading.
+        suspects: the stems to show, the worst first.
+        groups: the instruments and their baselines.
+        table: the table that the page can save.
+        failed: stems that could not be audited or separated: name -> reason.
+        facts: the settings, for the end of the page: name -> value.
+    """
+    stems, below = sum(group.baseline.stems for group in groups), sum(group.below for group in groups)
     tiles = tile("Below 0, best left out", f"{below} <small>of {stems} stems</small>", _by_instrument(groups))
     tiles += tile("On this page", f"{len(suspects)} <small>stems</small>", "the worst of all, the worst first")
     if failed:
@@ -88,7 +89,7 @@ def page(
         subtitle=f"{stems} stems, each separated by itself",
         above=f'<dl class="tiles">{tiles}</dl>{_lists(suspects, groups)}{failed_list(failed)}',
         how=HOW,
-        swap="the stem and what came back as itself",
+        swap="the stem and its own output",
         tracks="".join(_suspect(number, suspect) for number, suspect in enumerate(suspects, 1)) + _save(table),
         facts=facts,
         scripts=[Path(__file__).with_name("marks.js")],
@@ -100,37 +101,47 @@ def _by_instrument(groups: Sequence[Group]) -> str:
 
 
 def _lists(suspects: Sequence[Suspect], groups: Sequence[Group]) -> str:
-    """Two tables: of the suspects, and of what is usual."""
-    rows = "".join(
-        f'<tr><th scope="row"><a href="#track-{number}">{text(suspect.name)}</a></th><td>{decibels(suspect.score, 2)}</td>'
-        f"<td>{decibels(suspect.self_sdr, 1)}</td><td>{decibels(suspect.margin, 1)}</td><td>{_stretch(suspect)}</td>"
-        f'<td class="words">{text(suspect.contains)}</td>'
-        f'<td class="words marked" data-of="{number}">{MARKS[suspect.mark]}</td></tr>'
-        for number, suspect in enumerate(suspects, 1)
-    )
+    """Return two tables: the suspects, and the baselines."""
+    worst = "".join(_suspect_row(number, suspect) for number, suspect in enumerate(suspects, 1))
     heads = ("stem", "score", "self-SDR, dB", "margin, dB", "worst at", *WORDS)
     caption = (
-        "self-SDR: how well the stem comes back as itself. margin: by how much that is louder than the loudest other output. "
-        "Both are low for clean stems, too, where an instrument is hard to tell by itself."
+        "self-SDR: how well the stem comes back as itself. margin: level of its own output above the loudest other output. "
+        "Both are also low for clean stems of an instrument that is hard to tell by itself."
     )
-    usual = "".join(
-        f'<tr><th scope="row">{text(group.instrument)}</th><td>{group.stems}</td><td>{_level(group.centre)}</td>'
-        f"<td>{_level(group.spread)}</td><td>{group.below}</td></tr>"
-        for group in groups
-    )
+    usual = "".join(_group_row(group) for group in groups)
     explained = (
-        "own share: energy that comes back as itself, over all that comes back as others, where a stem is low; usual is the "
-        "median. The score is 2 there, and 1 less for each spread below. – : fewer stems than tell what is usual."
+        "own share: energy that comes back as the stem's own instrument, over all that comes back as others; of each stem, the "
+        "10th percentile. usual: the median of the stems. The score is 2 there, and 1 less for each spread below. "
+        "–: too few stems for a baseline."
     )
     return (
-        f'<section class="scores" aria-labelledby="worst"><h2 id="worst">The worst</h2>{_table(heads, rows, caption)}'
-        f'<h2 id="usual">What is usual</h2>'
-        f"{_table(('instrument', 'stems', 'own share, dB', 'spread, dB', 'below 0'), usual, explained)}</section>"
+        f'<section class="scores" aria-labelledby="worst"><h2 id="worst">The worst stems</h2>{_table(heads, worst, caption)}'
+        f'<h2 id="usual">Baselines</h2>'
+        f"{_table(('instrument', 'stems', 'usual own share, dB', 'spread, dB', 'below 0'), usual, explained)}</section>"
+    )
+
+
+def _suspect_row(number: int, suspect: Suspect) -> str:
+    score = suspect.score
+    return (
+        f'<tr><th scope="row"><a href="#track-{number}">{text(suspect.name)}</a></th><td>{_number(score.score, 2)}</td>'
+        f"<td>{_number(score.self_sdr)}</td><td>{_number(score.margin_db)}</td><td>{_stretch(score)}</td>"
+        f'<td class="words">{text(score.contains)}</td>'
+        f'<td class="words marked" data-of="{number}">{MARKS[score.keep]}</td></tr>'
+    )
+
+
+def _group_row(group: Group) -> str:
+    baseline = group.baseline
+    centre, spread = (baseline.centre, baseline.spread) if baseline.is_reliable else (None, None)
+    return (
+        f'<tr><th scope="row">{text(group.instrument)}</th><td>{baseline.stems}</td><td>{_number(centre)}</td>'
+        f"<td>{_number(spread)}</td><td>{group.below}</td></tr>"
     )
 
 
 def _table(heads: Sequence[str], rows: str, caption: str) -> str:
-    """A table that scrolls where it is too wide; rows are markup."""
+    """Return a table that scrolls if it is too wide; `rows` are markup."""
     columns = "".join(f'<th scope="col"{" class=words" if head in WORDS else ""}>{head}</th>' for head in heads)
     return (
         f'<div class="wide list" role="region" aria-label="Table by {heads[0]}" tabindex="0"><table>'
@@ -139,22 +150,30 @@ def _table(heads: Sequence[str], rows: str, caption: str) -> str:
     )
 
 
-def _level(value: float | None) -> str:
-    return "–" if value is None else decibels(value, 1)
+def _number(value: float | None, digits: int = 1) -> str:
+    """Return a score or a level as text, a dash for none."""
+    return "–" if value is None else decibels(value, digits)
 
 
-def _stretch(suspect: Suspect) -> str:
-    return "–".join(map(clock, suspect.worst))
+def _stretch(score: StemScore) -> str:
+    """Return where a stem is worst, as text, a dash for nowhere."""
+    return "–" if score.from_s is None or score.to_s is None else f"{clock(score.from_s)}–{clock(score.to_s)}"
+
+
+def _margin(margin: float | None) -> str:
+    """Return in words how the own output compares with the loudest other."""
+    return "" if margin is None else f", {_number(abs(margin))} dB {'over' if margin >= 0 else 'below'} the loudest other"
 
 
 def _suspect(number: int, suspect: Suspect) -> str:
-    name = text(suspect.name)
-    contains = f"seems to contain <b>{text(suspect.contains)}</b>, " if suspect.contains else ""
-    own = suspect.lanes[1].name  # the stem, its own output, another
-    figures = {own: f'<span class="sdr">{decibels(suspect.self_sdr, 1)}<span class="unit"> dB</span></span>'}
+    """Return a stem with its mark and its players; the first one is unfolded."""
+    name, score = text(suspect.name), suspect.score
+    contains = f"seems to contain <b>{text(score.contains)}</b>, " if score.contains else ""
+    own = suspect.lanes[1].name
+    figures = {own: f'<span class="sdr">{_number(score.self_sdr)}<span class="unit"> dB</span></span>'}
     choices = "".join(
         f'<label><input type="radio" name="mark-{number}" value="{value}"{checked}>{word}</label>'
-        for value, word, checked in ((*choice, " checked" if choice[0] == suspect.mark else "") for choice in MARKS.items())
+        for value, word, checked in ((*choice, " checked" if choice[0] == score.keep else "") for choice in MARKS.items())
     )
     players = player(
         suspect.name,
@@ -162,28 +181,28 @@ def _suspect(number: int, suspect: Suspect) -> str:
         suspect.sample_rate,
         suspect.lanes,
         figures,
-        begin=suspect.worst[0],
+        begin=score.from_s or 0.0,
         strip=_strip(suspect),
     )
     return f"""
 <details class="track" id="track-{number}"{" open" if number == 1 else ""}>
 <summary><h3>{name}</h3><span class="length">{clock(suspect.seconds)}</span><span class="marked" data-of="{number}">\
-{MARKS[suspect.mark]}</span><span class="score">score {decibels(suspect.score, 2)}</span></summary>
-<div class="about"><p>{contains}worst at {_stretch(suspect)}; comes back as itself at {decibels(suspect.self_sdr, 1)} dB, \
-{decibels(abs(suspect.margin), 1)} dB {"over" if suspect.margin >= 0 else "below"} the loudest other</p>
+{MARKS[score.keep]}</span><span class="score">score {_number(score.score, 2)}</span></summary>
+<div class="about"><p>{contains}worst at {_stretch(score)}; comes back as itself at {_number(score.self_sdr)} dB\
+{_margin(score.margin_db)}</p>
 <fieldset class="mark" data-of="{number}"><legend>Mark {name}</legend>{choices}</fieldset></div>
 {players}
 </details>"""
 
 
 def _strip(suspect: Suspect) -> str:
-    """Bars for the windows' scores, up from the cut or down from it, with the same in words."""
+    """Return bars for the windows' scores, upwards or downwards from the cut, with the same in words."""
     bars, low = [], []
-    for begin, end, score in suspect.windows:
+    for begin, end, score in suspect.score.windows:
         if score is None:
             continue
-        height = max(0.3, min(TALLEST, abs(score)))
-        top = TALLEST - height if score >= 0 else TALLEST
+        height = max(0.3, min(MAX_BAR, abs(score)))
+        top = MAX_BAR - height if score >= 0 else MAX_BAR
         kind = "good" if score >= 0 else "bad"
         place = f'x="{begin + 0.03 * (end - begin):.3f}" width="{0.94 * (end - begin):.3f}" y="{top:.2f}" height="{height:.2f}"'
         bars.append(f'<rect class="{kind}" {place}/>')
@@ -191,15 +210,15 @@ def _strip(suspect: Suspect) -> str:
             low.append(f"{clock(begin)} to {clock(end)} {decibels(score, 1)}")
     heard = len(bars)
     told = f"Score by window: {len(low)} of {heard} below 0" + (f": {'; '.join(low)}" if low else "")
-    middle = f'<line x1="0" x2="{suspect.seconds:.3f}" y1="{TALLEST:g}" y2="{TALLEST:g}"/>'
+    middle = f'<line x1="0" x2="{suspect.seconds:.3f}" y1="{MAX_BAR:g}" y2="{MAX_BAR:g}"/>'
     return f"""
 <div class="strip"><div class="label"><span class="who"><b>score</b> by window</span></div>
-<div class="pictures"><svg role="img" aria-label="{escape(told)}" viewBox="0 0 {suspect.seconds:.3f} {2 * TALLEST:g}" \
+<div class="pictures"><svg role="img" aria-label="{escape(told)}" viewBox="0 0 {suspect.seconds:.3f} {2 * MAX_BAR:g}" \
 preserveAspectRatio="none">{middle}{"".join(bars)}</svg></div></div>"""
 
 
 def _save(table: Table) -> str:
-    """The bar that counts the marks and saves the table."""
+    """Return the bar that counts the marks and saves the table."""
     digest = hashlib.sha256("".join(table.pieces).encode()).hexdigest()[:16]
     pieces = escape(json.dumps(list(table.pieces)))
     return f"""

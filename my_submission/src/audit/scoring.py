@@ -1,227 +1,235 @@
-"""From windows to scores: how far a stem is from what is usual for its instrument.
+"""Compute scores from windows: how far each stem is from the other stems of its instrument.
 
-A network that is given one stem, where it has learned from mixtures, loses part even of a clean one to its other outputs,
-much of a bass, little of a voice: no level tells by itself that something is wrong. So a stem is compared with the others.
+A separation network has learned from mixtures. Given a single stem, it loses part even of a clean one to its other outputs:
+much of a bass, little of a voice. So no fixed level tells that a stem is wrong; each is compared with the others.
 
-    own share of a window   energy of the stem's own output over that of all others together, dB, within +-30
-    own share of a stem     that which a tenth of its windows are below, each counting as the square root of its energy: low,
-                            so that a stretch shows that is wrong; not the lowest, which any stem may have by chance. A window
-                            30 dB below the loudest, or below -60 dBFS, does not count; a stem without others is silent
-    self-SDR of a stem      energy of the stem over that of what its own output lacks or adds, dB, within +-30
-    score                   the mean of (own share - centre) / spread + 2 and of the same for the self-SDR, each within +-10
+    own share of a window   energy of the stem's own output over that of all other outputs together, dB, clipped to +-30.
+    own share of a stem     the 10th percentile of its windows' shares, weighted by the square root of their energy. A low
+                            percentile, so that a short wrong passage counts; not the minimum, which a clean stem may reach by
+                            chance. A window 30 dB below the loudest one, or below -60 dBFS, does not count. If no window
+                            counts, the stem is silent.
+    self-SDR of a stem      energy of the stem over that of its difference from its own output, dB, clipped to +-30.
+    score                   (own share - centre) / spread + 2, clipped to +-10; averaged with the same for the self-SDR.
 
-Where the values of an instrument's stems fall into two groups, centre and spread (one standard deviation) are those of the
-upper one, since what is wrong is below. Where they do not, the centre is their median, and the spread how far above it the
-84th percentile is; 1 dB at least. At 0, the recommended cut, a stem is two spreads below what is usual. While fewer than 8
-stems of an instrument are heard, nothing is usual: the score is then the own share over 3 dB, and 0 is where the others are as
-loud as it.
+Centre and spread are the baseline of an instrument. If its stems' values fall into two groups, they are the mean and the
+standard deviation of the upper group, because wrong stems have lower values. Otherwise the centre is the median, and the
+spread is the distance from there to the 84th percentile. A spread is at least 1 dB.
+
+The recommended cut is a score of 0, two spreads below the centre. With fewer than 8 stems of an instrument that are not
+silent there is no baseline. The score is then own share / 3 dB, which is 0 if the other outputs are as loud as the own one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from my_submission.src.audit.stem_score import StemScore, Window, worst_first
 from my_submission.src.audit.stems import Stem
 from my_submission.src.audit.windows import DISTORTION, OUTPUTS, STEM
 from my_submission.src.training import DEFAULT_THRESHOLD
 
-LIMIT = 30.0  # dB: shares are within +-LIMIT
-HIGHEST = 10.0  # scores are within +-HIGHEST
-LOW = 0.1  # of a stem's windows, by weight, are below its own share
-FAR_BELOW = 1e-3  # of the loudest window's energy: what is below counts for nothing
-QUIETEST = 1e-6  # mean square, below which nothing is heard
-FEW = 8  # stems that it takes to say what is usual
-CUT = 2.0  # spreads below the centre
-ABOVE = 0.84  # quantile: one standard deviation above the median of a normal distribution
-NARROWEST = 1.0  # dB
-ROUNDS = 40  # of expectation maximisation
-TINY = 1e-12
+Array = NDArray[np.float64]
+
+LIMIT_DB = 30.0  # shares and SDRs are clipped to +-LIMIT_DB
+MAX_SCORE = 10.0  # scores are clipped to +-MAX_SCORE
+STEM_PERCENTILE = 10  # of its windows' shares: the share of a stem
+MIN_RELATIVE_ENERGY = 1e-3  # of the loudest window; a window with less does not count
+MIN_MEAN_SQUARE = 1e-6  # a window below does not count
+MIN_STEMS = 8  # of an instrument, for a baseline
+CUT_SPREADS = 2.0  # distance of the cut from the centre
+SPREAD_PERCENTILE = 84  # one standard deviation above the median of a normal distribution
+MIN_SPREAD_DB = 1.0
+EM_ROUNDS = 40  # of expectation maximisation
+EPS = 1e-12  # energy; keeps logarithms finite
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A stem and its windows."""
+class Measurement:
+    """A stem and the energies of its windows."""
 
     stem: Stem
-    seconds: float
-    energies: NDArray[np.float64]  # [W, 2 + S], as windows.measure gives them
+    seconds: float  # duration
+    energies: Array  # [W, 2 + S], from windows.measure
     window: float  # seconds
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What is usual for the stems of an instrument."""
+class OwnShare:
+    """The own shares of a stem, dB."""
 
-    stems: int  # that are not silent
+    by_window: Array  # [W]
+    counts: NDArray[np.bool_]  # [W]: whether a window is loud enough to count
+    of_stem: float | None  # None if no window counts
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The values that are normal for the stems of an instrument."""
+
+    stems: int  # number of stems that are not silent
     centre: float  # dB
     spread: float  # dB
 
     @property
     def is_reliable(self) -> bool:
-        """Whether there are stems enough to say."""
-        return self.stems >= FEW
+        """Whether there were enough stems to compute it from."""
+        return self.stems >= MIN_STEMS
 
     def score(self, value: float) -> float:
-        """A value, dB, as a score."""
-        return min(HIGHEST, max(-HIGHEST, (value - self.centre) / self.spread + CUT + DEFAULT_THRESHOLD))
+        """Return the score of a value in dB."""
+        score = (value - self.centre) / self.spread + CUT_SPREADS + DEFAULT_THRESHOLD
+        return min(MAX_SCORE, max(-MAX_SCORE, score))
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What came of a stem; None where it is silent throughout."""
+class _Reference:
+    """The normal values that the stems of an instrument are compared with."""
 
-    stem: Stem
-    seconds: float
-    score: float | None
-    self_sdr: float | None  # dB: global SDR of the own output, the stem being the truth
-    margin: float | None  # dB: energy of the own output over that of the loudest other
-    worst: tuple[float, float] | None  # seconds, from and to
-    contains: str  # the other instrument that it seems to hold; empty where none
-    loudest: str  # the loudest other output where it is worst
-    windows: list[tuple[float, float, float | None]]  # from and to in seconds, score; None where it does not count
+    share: Baseline
+    sdr: Baseline
+    levels: Array  # [S], dB: normal levels of all outputs, relative to the stem
 
 
-def own_share(stem: Measured, own: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], float | None]:
-    """Of each window in dB, and whether it counts; of the stem, None where no window does."""
-    energy, outputs = stem.energies[:, STEM], stem.energies[:, OUTPUTS]
-    counts = energy >= max(FAR_BELOW * energy.max(), QUIETEST * stem.window)
+def own_share(measurement: Measurement, own: int) -> OwnShare:
+    """Return the own shares of a stem, whose own output is number `own`."""
+    energy, outputs = measurement.energies[:, STEM], measurement.energies[:, OUTPUTS]
+    counts = energy >= max(MIN_RELATIVE_ENERGY * energy.max(), MIN_MEAN_SQUARE * measurement.window)
     counts &= energy > 0
-    shares = _decibels(outputs[:, own], np.delete(outputs, own, axis=1).sum(axis=1))
+    shares = _ratio_db(outputs[:, own], np.delete(outputs, own, axis=1).sum(axis=1))
     if not counts.any():
-        return shares, counts, None
+        return OwnShare(shares, counts, None)
     weights, order = np.sqrt(energy[counts]), np.argsort(shares[counts])
     reached = np.cumsum(weights[order]) / weights.sum()
-    return shares, counts, float(shares[counts][order][np.searchsorted(reached, LOW)])
+    percentile = np.searchsorted(reached, STEM_PERCENTILE / 100)
+    return OwnShare(shares, counts, float(shares[counts][order][percentile]))
 
 
-def self_sdr(stem: Measured) -> float:
-    """Global SDR of the own output, the stem being the truth: dB."""
-    total = stem.energies.sum(axis=0)
-    return float(_decibels(total[STEM], total[DISTORTION]))
+def self_sdr(measurement: Measurement) -> float:
+    """Return the global SDR of a stem's own output, dB, with the stem as the reference."""
+    total = measurement.energies.sum(axis=0)
+    return float(_ratio_db(total[STEM], total[DISTORTION]))
 
 
-def _decibels(energy: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.clip(10 * np.log10((energy + TINY) / (of + TINY)), -LIMIT, LIMIT)
+def _ratio_db(energy: Array, reference: Array) -> Array:
+    return np.clip(10 * np.log10((energy + EPS) / (reference + EPS)), -LIMIT_DB, LIMIT_DB)
 
 
-def usual(found: Sequence[float]) -> Baseline:
-    """What is usual, from the own shares (or self-SDRs) of an instrument's stems; of few stems, what can be said of any."""
-    if len(found) < FEW:
-        return Baseline(len(found), centre=3.0 * CUT, spread=3.0)
-    values = np.array(found)
-    group = _upper_group(values)
+def fit_baseline(values: Sequence[float]) -> Baseline:
+    """Return the baseline of an instrument's own shares or self-SDRs; a fixed one if there are too few."""
+    if len(values) < MIN_STEMS:
+        return Baseline(len(values), centre=3.0 * CUT_SPREADS, spread=3.0)
+    array = np.array(values)
+    group = _upper_group(array)
     if group is not None:
-        return Baseline(len(found), *group)
-    centre = float(np.median(values))
-    return Baseline(len(found), centre, max(NARROWEST, float(np.quantile(values, ABOVE)) - centre))
+        return Baseline(len(array), *group)
+    centre = float(np.median(array))
+    return Baseline(len(array), centre, max(MIN_SPREAD_DB, float(np.percentile(array, SPREAD_PERCENTILE)) - centre))
 
 
-def _upper_group(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Centre and spread of the upper of two groups of values; None where they are one.
+def _upper_group(values: Array) -> tuple[float, float] | None:
+    """Return centre and spread of the upper of two groups of values; None if there is only one group.
 
-    Two normal distributions are fitted by expectation maximisation. They have to explain the values better than a single one
-    does (by the Bayesian information criterion, of three parameters more), and to be apart (Ashman's D above 2).
+    Two normal distributions are fitted by expectation maximisation. There are two groups if the two distributions explain
+    the values better than one (Bayesian information criterion, with three more parameters) and are well separated (Ashman's
+    D above 2).
     """
-    centres, spreads = np.quantile(values, [0.1, 0.75]), np.full(2, max(NARROWEST, values.std() / 2))
+    centres, spreads = np.quantile(values, [0.1, 0.75]), np.full(2, max(MIN_SPREAD_DB, values.std() / 2))
     shares = np.array([0.3, 0.7])
-    for _ in range(ROUNDS):
+    for _ in range(EM_ROUNDS):
         densities = shares * _normal(values[:, None], centres, spreads)  # [N, 2]
         belongs = densities / densities.sum(axis=1, keepdims=True)
         shares = belongs.mean(axis=0).clip(0.01, 0.99)
         centres = (belongs * values[:, None]).sum(axis=0) / (len(values) * shares)
         variances = (belongs * (values[:, None] - centres) ** 2).sum(axis=0) / (len(values) * shares)
-        spreads = np.sqrt(variances).clip(NARROWEST)
+        spreads = np.sqrt(variances).clip(MIN_SPREAD_DB)
     two = np.log((shares * _normal(values[:, None], centres, spreads)).sum(axis=1)).sum()
-    one = np.log(_normal(values, values.mean(), max(NARROWEST, values.std()))).sum()
+    one = np.log(_normal(values, float(values.mean()), max(MIN_SPREAD_DB, float(values.std())))).sum()
     is_better = 2 * (two - one) > 3 * np.log(len(values))
     is_apart = centres[1] - centres[0] > 2 * np.sqrt((spreads**2).mean())
     return (float(centres[1]), float(spreads[1])) if is_better and is_apart else None
 
 
-def _normal(values: NDArray[np.float64], centre: Any, spread: Any) -> NDArray[np.float64]:
-    """The density of a normal distribution, never quite 0."""
+def _normal(values: Array, centre: NDArray[np.floating] | float, spread: NDArray[np.floating] | float) -> Array:
+    """Return the density of a normal distribution, plus a tiny constant, so that it is never 0."""
     return np.exp(-(((values - centre) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi)) + 1e-100
 
 
-def score(stems: Sequence[Measured], sources: Sequence[str]) -> tuple[list[Scored], dict[str, Baseline]]:
-    """Every stem's score, the worst first and those without one last, and what is usual by instrument."""
-    shares = [own_share(stem, sources.index(stem.stem.instrument)) for stem in stems]
-    by_instrument: dict[str, list[int]] = {name: [] for name in sources}
-    for index, (stem, (_, _, share)) in enumerate(zip(stems, shares, strict=True)):
-        if share is not None:
-            by_instrument[stem.stem.instrument].append(index)
-    heard = {name: indices for name, indices in by_instrument.items() if indices}
-    usuals = {name: usual([shares[index][2] for index in indices]) for name, indices in heard.items()}
-    usual_sdrs = {name: usual([self_sdr(stems[index]) for index in indices]) for name, indices in heard.items()}
-    levels = {
-        name: np.median([_levels(stems[index].energies[shares[index][1]]) for index in indices], axis=0)
-        if len(indices) >= FEW
-        else np.where(np.array(sources) == name, 0.0, -LIMIT)
-        for name, indices in by_instrument.items()
+def score(measurements: Sequence[Measurement], sources: Sequence[str]) -> tuple[list[StemScore], dict[str, Baseline]]:
+    """Return the scores of all stems, the worst first, and the own shares' baseline of each instrument with sound.
+
+    `sources` are the model's instruments, in the order of its outputs.
+    """
+    shares = [own_share(measurement, sources.index(measurement.stem.instrument)) for measurement in measurements]
+    pairs = list(zip(measurements, shares, strict=True))
+    references = {
+        name: _reference([pair for pair in pairs if pair[0].stem.instrument == name], name, sources) for name in sources
     }
-    scored = [_score(*both, sources, usuals, usual_sdrs, levels) for both in zip(stems, shares, strict=True)]
-    return sorted(scored, key=_worst_first), usuals
+    scores = worst_first([_score(*pair, sources, references) for pair in pairs])
+    return scores, {name: reference.share for name, reference in references.items() if reference.share.stems}
 
 
-def count_below(scored: Sequence[Scored], instrument: str) -> int:
-    """How many stems of an instrument are below the cut."""
-    scores = [stem.score for stem in scored if stem.stem.instrument == instrument and stem.score is not None]
-    return sum(value < DEFAULT_THRESHOLD for value in scores)
-
-
-def _worst_first(scored: Scored) -> tuple[bool, float, str, str]:
-    return scored.score is None, scored.score or 0.0, scored.stem.track, scored.stem.instrument
-
-
-def _score(
-    stem: Measured,
-    shares: tuple[NDArray[np.float64], NDArray[np.bool_], float | None],
-    sources: Sequence[str],
-    usuals: Mapping[str, Baseline],
-    usual_sdrs: Mapping[str, Baseline],
-    levels: Mapping[str, NDArray[np.float64]],
-) -> Scored:
-    by_window, counts, share = shares
-    name, starts = stem.stem.instrument, stem.window * np.arange(len(counts))
-    ends = np.minimum(starts + stem.window, stem.seconds)
-    if share is None:
-        silent = [(float(start), float(end), None) for start, end in zip(starts, ends, strict=True)]
-        return Scored(stem.stem, stem.seconds, None, None, None, None, "", "", silent)
-    scores = [usuals[name].score(value) if heard else None for value, heard in zip(by_window, counts, strict=True)]
-    first, last = _worst_stretch(scores)
-    score = usuals[name].score(share)
-    if usuals[name].is_reliable:  # what another instrument hides in the outputs may show in what the own one lacks
-        score = (score + usual_sdrs[name].score(self_sdr(stem))) / 2
-    inside = stem.energies[first : last + 1][counts[first : last + 1]]
-    foreign, loudest = _foreign(inside, name, sources, levels)
-    total = stem.energies.sum(axis=0)
-    own = sources.index(name)
-    return Scored(
-        stem.stem,
-        stem.seconds,
-        score,
-        self_sdr=self_sdr(stem),
-        margin=float(10 * np.log10((total[OUTPUTS][own] + TINY) / (np.delete(total[OUTPUTS], own).max() + TINY))),
-        worst=(float(starts[first]), float(ends[last])),
-        contains=foreign if score < DEFAULT_THRESHOLD else "",
-        loudest=loudest,
-        windows=list(zip(starts.tolist(), ends.tolist(), scores, strict=True)),
+def _reference(pairs: Sequence[tuple[Measurement, OwnShare]], name: str, sources: Sequence[str]) -> _Reference:
+    """Return the normal values for the stems of one instrument; `pairs` are those stems."""
+    heard = [(measurement, share, share.of_stem) for measurement, share in pairs if share.of_stem is not None]
+    if len(heard) < MIN_STEMS:  # assume that an instrument is silent in other stems, and whole in its own
+        levels = np.where(np.array(sources) == name, 0.0, -LIMIT_DB)
+    else:
+        levels = np.median([_levels(measurement.energies[share.counts]) for measurement, share, _ in heard], axis=0)
+    return _Reference(
+        share=fit_baseline([of_stem for _, _, of_stem in heard]),
+        sdr=fit_baseline([self_sdr(measurement) for measurement, _, _ in heard]),
+        levels=levels,
     )
 
 
-def _worst_stretch(scores: Sequence[float | None]) -> tuple[int, int]:
-    """First and last of the windows around the worst one that are below the cut, one after the other, as it is."""
+def _score(
+    measurement: Measurement, share: OwnShare, sources: Sequence[str], references: Mapping[str, _Reference]
+) -> StemScore:
+    """Return the score of one stem."""
+    (track, name), seconds, counts = measurement.stem.key, measurement.seconds, share.counts
+    begins = measurement.window * np.arange(len(counts), dtype=np.float64)
+    ends = np.minimum(begins + measurement.window, seconds)
+    reference, own = references[name], sources.index(name)
+    scores = [reference.share.score(value) if heard else None for value, heard in zip(share.by_window, counts, strict=True)]
+    windows = tuple(map(Window, begins.tolist(), ends.tolist(), scores))
+    if share.of_stem is None:
+        return StemScore(track, name, seconds=seconds, windows=windows)
+    result, sdr = reference.share.score(share.of_stem), self_sdr(measurement)
+    if reference.share.is_reliable:  # sound that appears in no output lowers the self-SDR alone
+        result = (result + reference.sdr.score(sdr)) / 2
+    first, last = _worst_windows(scores)
+    worst = slice(first, last + 1)
+    foreign, loudest = _foreign(measurement.energies[worst][counts[worst]], name, sources, references)
+    outputs = measurement.energies.sum(axis=0)[OUTPUTS]
+    return StemScore(
+        track,
+        name,
+        score=result,
+        self_sdr=sdr,
+        margin_db=float(10 * np.log10((outputs[own] + EPS) / (np.delete(outputs, own).max() + EPS))),
+        seconds=seconds,
+        from_s=windows[first].begin,
+        to_s=windows[last].end,
+        contains=foreign if result < DEFAULT_THRESHOLD else "",
+        loudest=loudest,
+        windows=windows,
+    )
+
+
+def _worst_windows(scores: Sequence[float | None]) -> tuple[int, int]:
+    """Return the first and last of the adjacent windows below the cut around the worst one, or the worst one alone."""
+    worst = min((score, index) for index, score in enumerate(scores) if score is not None)[1]
 
     def is_bad(index: int) -> bool:
-        return 0 <= index < len(scores) and scores[index] is not None and scores[index] < DEFAULT_THRESHOLD
+        value = scores[index] if 0 <= index < len(scores) else None
+        return value is not None and value < DEFAULT_THRESHOLD
 
-    first = last = min((index for index, value in enumerate(scores) if value is not None), key=lambda index: scores[index])
-    if is_bad(first):
+    first = last = worst
+    if is_bad(worst):
         while is_bad(first - 1):
             first -= 1
         while is_bad(last + 1):
@@ -229,23 +237,20 @@ def _worst_stretch(scores: Sequence[float | None]) -> tuple[int, int]:
     return first, last
 
 
-def _levels(energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of windows [W, 2 + S]: the outputs' levels beside the stem's, dB."""
+def _levels(energies: Array) -> Array:
+    """Return the outputs' levels [S] relative to the stem, dB, over windows [W, 2 + S]."""
     total = energies.sum(axis=0)
-    return _decibels(total[OUTPUTS], total[STEM])
+    return _ratio_db(total[OUTPUTS], total[STEM])
 
 
-def _foreign(
-    energies: NDArray[np.float64], name: str, sources: Sequence[str], levels: Mapping[str, NDArray[np.float64]]
-) -> tuple[str, str]:
-    """The other instrument most likely to be heard in windows [W, 2 + S] of a stem of `name`, and the loudest other output.
+def _foreign(energies: Array, name: str, sources: Sequence[str], references: Mapping[str, _Reference]) -> tuple[str, str]:
+    """Return the other instrument that is most likely heard in windows [W, 2 + S] of a stem, and the loudest other output.
 
-    The level of an instrument's output is usually one thing in stems of `name` and another in its own: halfway between them
-    (in dB) it may be either, and the one farthest above that is the likeliest. A `levels` that is not known is silent in
-    other stems, and whole in its own.
+    The output of another instrument has one normal level in stems of `name`, and another in its own stems. Halfway between
+    the two, in dB, both are equally likely. The output that is farthest above its halfway level is the likeliest.
     """
-    found = _levels(energies)
+    levels = _levels(energies)
     others = [index for index, source in enumerate(sources) if source != name]
-    halfway = {index: (levels[name][index] + levels[sources[index]][index]) / 2 for index in others}
-    likeliest = max(others, key=lambda index: found[index] - halfway[index])
-    return sources[likeliest], sources[max(others, key=lambda index: found[index])]
+    halfway = {index: (references[name].levels[index] + references[sources[index]].levels[index]) / 2 for index in others}
+    likeliest = max(others, key=lambda index: levels[index] - halfway[index])
+    return sources[likeliest], sources[max(others, key=lambda index: levels[index])]

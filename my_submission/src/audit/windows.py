@@ -1,10 +1,10 @@
-"""What a model makes of a stem by itself, window by window: sums of squares, from which every score is computed.
+"""Measure the outputs of a model for a single stem, window by window. Every score is computed from these energies.
 
     energies = measure(separator, AudioFile("song/bass.wav"), own=2, seconds=10.0)      # [W, 2 + S], W windows
 
-Column 0 is the energy of the stem, column 1 that of what its own output lacks or adds, the others those of all outputs in
-the order of separator.sources; energy is the mean square times the duration in seconds. Nothing else is kept: memory does
-not depend on the length of the stem.
+Column 0 is the energy of the stem. Column 1 is the energy of the difference between the stem and its own output. The other
+columns are the energies of all outputs, in the order of separator.sources. Energy is the mean square times the duration in
+seconds. Nothing else is kept, so memory does not depend on the length of the stem.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ STEM, DISTORTION, OUTPUTS = 0, 1, slice(2, None)  # columns
 
 
 def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -> NDArray[np.float64]:
-    """Separate a stem as if it were a mixture and add up squares in windows of so many seconds, the last being shorter.
+    """Separate a stem as if it were a mixture, and sum its squares in windows; return the energies [W, 2 + S].
 
-    `own` is the index of the stem's instrument among the separator's sources. What the outputs lack of the stem is left
-    where it is: half of it added to `other`, as in separating songs, would look as if every stem held some of that.
+    The residual is not distributed: the usual half for `other` would make every stem seem to contain `other`.
+
+    Args:
+        separator: the model.
+        stem: the audio.
+        own: index of the stem's instrument in separator.sources.
+        seconds: length of a window; the last one may be shorter. Shorter windows find shorter faults, but vary more.
 
     Raises AudioError and SeparationError.
     """
     length = max(1, round(seconds * stem.sample_rate))
     energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.sources)))
     position = 0
-    for truth, outputs in _in_step(stem.blocks(), separator.separate(stem, share_residual=False), length):
+    for truth, outputs in _aligned(stem.blocks(), separator.separate(stem, share_residual=False), length):
         row = energies[position // length]
         row[STEM] += _energy(truth)
         row[DISTORTION] += _energy(truth - outputs[own])
@@ -43,10 +48,10 @@ def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -
     return energies / (stem.sample_rate * stem.channels)
 
 
-def _in_step(stem: Iterator[Block], separated: Iterator[Block], length: int) -> Iterator[tuple[Block, Block]]:
-    """The same samples of both, [C, n] and [S, C, n], never across the end of a window of `length` samples."""
+def _aligned(stem: Iterator[Block], separated: Iterator[Block], length: int) -> Iterator[tuple[Block, Block]]:
+    """Yield the same samples of both, [C, n] and [S, C, n], cut so that none cross the end of a window of `length` samples."""
     truth: Block | None = None
-    left = length  # samples of the window
+    left = length  # samples until the window ends
     for outputs in separated:
         while outputs.shape[-1] > 0:
             if truth is None or truth.shape[-1] == 0:

@@ -99,3 +99,17 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # `append` has raised the error that closing repeats
             self.file.close()
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in the first line of the journal at `path`. Raises JournalError if there is no such journal."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            settings = json.loads(file.readline())[HEADER]
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise JournalError(f"{path}: line 1 is not one of a journal")
+    return settings

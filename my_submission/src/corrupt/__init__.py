@@ -1,13 +1,12 @@
-"""What is behind `my_submission.src.corrupt.command`: faults put into clean tracks on purpose.
+"""Put faults into clean tracks on purpose. The command is `my_submission.src.corrupt.command`.
 
-    tracks   the clean tracks            faults   which stem gets which fault, and how much of it
-    sound    how a faulty stem sounds
-
-A file imports only from those before it.
+tracks   open the clean tracks
+faults   draw which stem gets which fault, and how strong it is
+sound    compute the sound of a faulty stem
 """
 
 from my_submission.src.common.errors import UserError
 
 
 class CorruptError(UserError):
-    """Tracks that cannot be used, settings that mean nothing, or a place where nothing can be put."""
+    """Settings outside their range, or an output folder that cannot be used."""

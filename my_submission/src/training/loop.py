@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from my_submission.src.audio.tracks import Track
 from my_submission.src.checkpoint import save_checkpoint
 from my_submission.src.common.text import shown
-from my_submission.src.dataset import RandomMixes, Sample, Track, batches
+from my_submission.src.dataset import RandomMixes, Sample, batches
 from my_submission.src.training.mask_tally import MaskTally, table_path
 from my_submission.src.training.progress import Progress
 from my_submission.src.training.resume import ResumeError, recipe, refuse_changes, save_state

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from my_submission.src.audio.tracks import Track
 from my_submission.src.common import stem_table
 from my_submission.src.config import Config
-from my_submission.src.dataset import Track
 
 
 def table_path(folder: str | Path, seed: int) -> Path:

@@ -13,11 +13,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from my_submission.src.audio.tracks import Track
 from my_submission.src.common import stem_table
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import shown, some
 from my_submission.src.config import Config
-from my_submission.src.dataset import Track
 from my_submission.src.training import DEFAULT_THRESHOLD
 
 COLUMNS = ("track", "instrument", "score", "keep")

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from my_submission.src import audio
 from my_submission.src.audio.files import AudioArray, AudioFile
-from my_submission.src.audio.tracks import SUFFIXES
+from my_submission.src.audio.tracks import SUFFIXES, Track, TrackError
 from my_submission.src.checkpoint import save_checkpoint
 from my_submission.src.config import Config
-from my_submission.src.dataset import DatasetError, Track, find_tracks
+from my_submission.src.dataset import open_tracks
 from my_submission.src.evaluation.metrics import global_sdr
 from my_submission.src.separator import Separator
 from my_submission.src.training.distributed import World
@@ -35,14 +35,14 @@ OVERLAP = 2  # chunks that cover each sample; the published separation has 8, an
 class Validation:
     """The songs of a folder. With several processes, each separates its share of them.
 
-    Raises DatasetError, with every problem, for a folder that cannot be used.
+    Raises TrackError, with every problem, for a folder that cannot be used.
     """
 
     def __init__(
         self, folder: str | Path, config: Config, *, device: torch.device, precision: str, world: World | None = None
     ) -> None:
         self.config, self.device, self.precision, self.world = config, device, precision, world or World()
-        self.tracks = find_tracks([folder], config, silence_is_bad=False)
+        self.tracks = open_tracks([folder], config, silence_is_bad=False)
         self.mixtures = [_mixture_file(track) for track in self.tracks]
 
     def scores(self, state: dict[str, Tensor], stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
@@ -73,9 +73,8 @@ class Validation:
         track, mixture = self.tracks[index], self.mixtures[index]
         source = mixture or AudioArray(_sum_of_stems(track), separator.sample_rate, str(track.folder))
         estimates = separator.separate_array(source)  # [S, n, C]
-        paths = dict(zip(self.config.training.instruments, (stem.path for stem in track.stems), strict=True))
         return {
-            name: global_sdr(audio.read(paths[name])[0], estimate)
+            name: global_sdr(audio.read(track.stems[name].path)[0], estimate)
             for name, estimate in zip(separator.sources, estimates, strict=True)
         }
 
@@ -95,10 +94,10 @@ def _mixture_file(track: Track) -> AudioFile | None:
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return None
-    mixture, stem = AudioFile(path), track.stems[0]
+    mixture, stem = AudioFile(path), next(iter(track.stems.values()))
     found, expected = ((file.num_samples, file.channels, file.sample_rate) for file in (mixture, stem))
     if found != expected:
-        raise DatasetError(
+        raise TrackError(
             f"{path}: has (samples, channels, Hz) {found}, but the stems beside it {expected}; replace it, or delete it to "
             "have the stems added up"
         )
@@ -107,7 +106,8 @@ def _mixture_file(track: Track) -> AudioFile | None:
 
 def _sum_of_stems(track: Track) -> NDArray[np.float32]:
     """[n, C]."""
-    total = np.zeros((track.num_samples, track.stems[0].channels), np.float32)
-    for stem in track.stems:
+    stems = list(track.stems.values())
+    total = np.zeros((track.num_samples, stems[0].channels), np.float32)
+    for stem in stems:
         total += audio.read(stem.path)[0]
     return total
