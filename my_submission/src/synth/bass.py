@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from my_submission.src.synth.effects import compress, drive, levelled
 from my_submission.src.synth.filters import low_pass
@@ -37,7 +38,7 @@ def plucked(rng: np.random.Generator) -> Bass:
     ring, loss = log_uniform(rng, 0.5, 2.5), log_uniform(rng, 0.05, 1.5)
     row_times = np.linspace(0, 1, 10)[:, None] ** 2 * 2.0  # seconds
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         number = np.arange(1, len(frequencies) + 1)
         start = np.abs(np.sin(np.pi * number * place)) / number**tilt * low_pass(frequencies, dull)
         return start * np.exp(-row_times * (1 / ring + loss * (number - 1) ** 1.2))
@@ -75,7 +76,7 @@ def saw(rng: np.random.Generator) -> Bass:
     decay, sustain = log_uniform(rng, 0.15, 1.5), rng.uniform(0.3, 1)
     cutoffs = closed * np.exp2(np.linspace(0, 5, 11))[:, None]
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         number = np.arange(1, len(frequencies) + 1)
         start = np.where(odd & (number % 2 == 0), 0.05, 1) / number
         return start * low_pass(frequencies, cutoffs, 4, peak**0.5)
