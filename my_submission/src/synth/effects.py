@@ -72,7 +72,7 @@ def echo(track: Sound, seconds: float, feedback: float, spread: float) -> Sound:
 
 
 def tremolo(track: Sound, rate: float, depth: float, stereo: bool) -> Sound:
-    """Modulate the level of a stereo track [2, n] at `rate` Hz by `depth` 0..1: both channels alike, or in opposite phase (`stereo`)."""
+    """Modulate the level of a stereo track [2, n] at `rate` Hz by `depth` 0..1; `stereo` puts the sides in opposite phase."""
     count = track.shape[-1]
     sway = depth * sine(cycles(rate, count))
     return track * np.stack([1 + sway, 1 - sway if stereo else 1 + sway])

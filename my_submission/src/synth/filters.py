@@ -158,5 +158,5 @@ class Room:
 
 
 def audible(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the gains of the band-pass at the end of every stem: it removes inaudible lows and the very highest frequencies."""
+    """Return the gains of the band-pass at the end of every stem: no inaudible lows, nothing close to the Nyquist frequency."""
     return high_pass(frequencies, 22, 4) * low_pass(frequencies, 0.9 * NYQUIST, 6)

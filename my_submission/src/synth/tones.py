@@ -26,7 +26,7 @@ ROWS = 12  # number of wave tables of a moving spectrum
 
 
 def electric_piano(rng: np.random.Generator) -> Voice:
-    """Draw an electric piano, made by frequency modulation: a bar whose brightness follows the velocity, and a short high ping."""
+    """Draw an electric piano (frequency modulation): a bar that is brighter when hit harder, and a short, high ping."""
     depth, ping = rng.uniform(0.05, 0.3), rng.uniform(0, 0.12)
     ratio, high = rng.choice([1, 1, 2, 3]), rng.choice([7, 9, 11, 14])
     ring, fading, release = log_uniform(rng, 0.5, 2.5), log_uniform(rng, 0.1, 0.8), rng.uniform(0.05, 0.25)
@@ -185,7 +185,7 @@ def brass(rng: np.random.Generator) -> Voice:
     attack, release = log_uniform(rng, 0.02, 0.12), rng.uniform(0.05, 0.2)
     scoop, depth, rate = rng.uniform(0, 1.2), rng.uniform(0, 0.35), rng.uniform(4.5, 6.5)
     decay, sustain, breath = log_uniform(rng, 0.1, 0.6), rng.uniform(0.4, 1), rng.uniform(0, 0.05)
-    cutoffs: NDArray[np.float64] = dull * (bright / dull) ** np.linspace(0, 1, ROWS)[:, None]
+    cutoffs = dull * (bright / dull) ** np.linspace(0, 1, ROWS, dtype=np.float64)[:, None]
 
     def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         return low_pass(frequencies, cutoffs, 3) / np.arange(1, len(frequencies) + 1) ** tilt

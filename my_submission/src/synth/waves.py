@@ -167,7 +167,7 @@ def noise(rng: np.random.Generator, count: int) -> Sound:
 
 
 def wander(rng: np.random.Generator, count: int, seconds: float) -> Sound:
-    """Draw a slow random curve [count] of RMS about 1, like the drift of a hand or a voice; it has a new target every `seconds`."""
+    """Draw a slow random curve [count] of RMS about 1, like the drift of a voice; it turns every `seconds`."""
     return glide(rng.standard_normal(max(2, int(count / (seconds * RATE)) + 2)), count)
 
 
