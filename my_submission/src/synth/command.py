@@ -61,7 +61,9 @@ def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
         _refuse_other_song(folder, seconds)
         return False
     stems = make_song(seed, seconds)
-    mixture = np.sum(list(stems.values()), axis=0, dtype=np.int16)
+    mixture = np.zeros_like(stems["vocals"])
+    for stem in stems.values():
+        mixture += stem
     try:
         with atomic_folder(folder) as partial:
             for name, sound in {"mixture": mixture, **stems}.items():
@@ -78,16 +80,14 @@ def _refuse_other_song(folder: Path, seconds: float) -> None:
         num_samples = audio.AudioFile(path).num_samples if path.is_file() else 0
         if num_samples != samples(seconds):
             found = f"lasts {num_samples / RATE:g} s" if num_samples else "is missing"
-            raise SynthError(
-                f"{path}: {found}, expected {seconds:g} s in a song that is there already; delete {folder}, or name another OUT"
-            )
+            raise SynthError(f"{path}: {found}, expected {seconds:g} s in an existing song; delete {folder}, or choose another OUT")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `python -m my_submission synth`."""
     options = _parse(argv)
     if options.out.exists() and not options.out.is_dir():
-        raise SynthError(f"{options.out}: is a file, expected a folder or a name that is free")
+        raise SynthError(f"{options.out}: is a file, expected a folder or an unused name")
     made = 0
     seeds = range(options.seed, options.seed + options.songs)
     for seed in tqdm(seeds, desc=str(options.out), unit="song", disable=None):
@@ -101,8 +101,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission synth", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the songs; created if it is missing")
     parser.add_argument("--songs", type=cli.positive, default=10, metavar="N", help="number of songs (default: %(default)s)")
-    parser.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="duration of each song in seconds (default: %(default)g)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="K", help="seed and number of the first song (default: %(default)s)")
+    parser.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="seconds per song (default: %(default)g)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="K", help="seed of the first song (default: %(default)s)")
     return parser.parse_args(argv)
 
 
