@@ -169,8 +169,7 @@ def test_existing_songs_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = out / "song_000009"
     assert status == 2
     assert errors.splitlines()[-1] == (
-        f"error: {folder / 'mixture.wav'}: lasts 1 s, expected 2 s in an existing song; delete {folder}, "
-        "or choose another OUT"
+        f"error: {folder / 'mixture.wav'}: lasts 1 s, expected 2 s in an existing song; delete {folder}, or choose another OUT"
     )
     (folder / "drums.wav").unlink()
     status, _, errors = run(capsys, out, "--songs", 1, "--seconds", 1, "--seed", 9)

@@ -80,7 +80,9 @@ def _refuse_other_song(folder: Path, seconds: float) -> None:
         num_samples = audio.AudioFile(path).num_samples if path.is_file() else 0
         if num_samples != samples(seconds):
             found = f"lasts {num_samples / RATE:g} s" if num_samples else "is missing"
-            raise SynthError(f"{path}: {found}, expected {seconds:g} s in an existing song; delete {folder}, or choose another OUT")
+            raise SynthError(
+                f"{path}: {found}, expected {seconds:g} s in an existing song; delete {folder}, or choose another OUT"
+            )
 
 
 def main(argv: Sequence[str]) -> int:
