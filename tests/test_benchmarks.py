@@ -21,9 +21,7 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 RATE = 44100
 
 
-def test_growth_compares_per_second_and_per_run(
-    small_model: Path, tmp_path: Path, run_python: Callable[..., object]
-) -> None:
+def test_growth_compares_per_second_and_per_run(small_model: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
     path = tmp_path / "growth.json"
     rows = ["--minutes", "0.01", "0.02", "--seeds", "--overlaps", "8", "--at", "0.01", "--rounds", "1"]
     result = run_python(BENCHMARKS / "growth.py", *rows, "--model", small_model, "--device", "cpu", "--json", path)

@@ -161,7 +161,7 @@ def figure(means: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) -> 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
         'font-family="sans-serif" font-size="13">',
-        "<title>Mean SDR on clean songs, by what the networks were trained on</title>",
+        "<title>Mean SDR on clean songs, by training data</title>",
         "<style>text{fill:#222}.g{stroke:#ccc}.i{stroke:#36c;stroke-width:2}.m{fill:#36c}.d{fill:none;stroke:#36c}"
         "@media(prefers-color-scheme:dark){text{fill:#ddd}.g{stroke:#444}.i,.d{stroke:#8af}.m{fill:#8af}}</style>",
     ]
