@@ -125,15 +125,19 @@ read_arguments() {
     [[ -n $name ]] || usage_error "expected a name for the submission"
     [[ -z $user || $user =~ ^[A-Za-z0-9_.-]+$ ]] || usage_error "'$user' is not an AIcrowd user name"
     tag=submission-${name// /-}
-    command git check-ref-format "refs/tags/$tag" || usage_error "git does not accept the tag '$tag'; use letters, digits, '-' and '_'"
+    command git check-ref-format "refs/tags/$tag" ||
+        usage_error "git does not accept the tag '$tag'; use letters, digits, '-' and '_'"
 }
 
 check_repository() {
     local top
-    top=$(git rev-parse --show-toplevel 2>/dev/null) || refuse "$PWD is not a git repository; run git init, git add and git commit first"
+    top=$(git rev-parse --show-toplevel 2>/dev/null) ||
+        refuse "$PWD is not a git repository; run git init, git add and git commit first"
     [[ $top -ef . ]] || refuse "the git repository begins at $top, expected $PWD, the folder of submit.sh"
-    branch=$(git symbolic-ref --quiet --short HEAD) || refuse "HEAD is detached, so there is no branch to push; run git switch -c NAME first"
-    [[ -n $(git ls-files | sed -n 1p) ]] || refuse "git tracks no files here; run git add for the files of your submission first"
+    branch=$(git symbolic-ref --quiet --short HEAD) ||
+        refuse "HEAD is detached, so there is no branch to push; run git switch -c NAME first"
+    [[ -n $(git ls-files | sed -n 1p) ]] ||
+        refuse "git tracks no files here; run git add for the files of your submission first"
     [[ -z $(git ls-files --unmerged) ]] || refuse "a merge is unfinished (git status says where); finish it first"
     index=$(git rev-parse --git-path index)
     config=$(git rev-parse --git-path config)
@@ -179,7 +183,8 @@ check_tag() {
         refuse "the tag $tag exists already, on commit $here; choose another name for the submission"
     fi
     remote_tags=$(git ls-remote "$address" 'refs/tags/submission-*') || refuse "the remote ($address) cannot be read;" \
-        "git's reason is above. If the repository does not exist yet, fork the starter kit on $HOST; else check your key and network"
+        "git's reason is above. If the repository does not exist yet, fork the starter kit on $HOST;" \
+        "else check your key and network"
     if cut -f 2 <<<"$remote_tags" | grep -Fx "refs/tags/$tag" >/dev/null; then
         refuse "the tag $tag exists on the remote already; choose another name for the submission"
     fi
@@ -237,7 +242,8 @@ stage() {
         type -P git-lfs >/dev/null || refuse "$file is over 5 MB and needs git-lfs; install it: apt-get install git-lfs," \
             "brew install git-lfs, or https://git-lfs.com"
         in_lfs "$file" && continue
-        git -c core.hooksPath="$scratch/hooks" lfs track --filename "$file" >/dev/null || refuse "git lfs track failed for $file"
+        git -c core.hooksPath="$scratch/hooks" lfs track --filename "$file" >/dev/null ||
+            refuse "git lfs track failed for $file"
         say "over 5 MB, so through git-lfs: $file"
         git_add .gitattributes
         # a file that is tracked already must pass through the new filter
@@ -276,7 +282,8 @@ commit_and_tag() {
         git commit --quiet -m "Submission $name" || refuse "git could not commit; its reason is above; nothing was changed"
     fi
     committed=yes
-    git tag -a -m "$tag" "$tag" || refuse "git could not create the tag $tag; its reason is above; the commit exists, nothing was pushed"
+    git tag -a -m "$tag" "$tag" ||
+        refuse "git could not create the tag $tag; its reason is above; the commit exists, nothing was pushed"
 }
 
 push() {
@@ -287,14 +294,16 @@ push() {
         git lfs push aicrowd "$branch" || push_failed
     fi
     # push no other tag, even if push.followTags is set: each would be a submission
-    git push --atomic --no-follow-tags aicrowd "refs/heads/$branch:refs/heads/$branch" "refs/tags/$tag:refs/tags/$tag" || push_failed
+    git push --atomic --no-follow-tags aicrowd "refs/heads/$branch:refs/heads/$branch" "refs/tags/$tag:refs/tags/$tag" ||
+        push_failed
 }
 
 push_failed() {
     git tag -d "$tag" >/dev/null
     [[ -z $remote_is_new ]] || git remote remove aicrowd
-    refuse "the push failed; git's reason is above. The remote is unchanged, the commit stays on $branch, the tag was removed." \
-        "If the remote's $branch has commits that are missing here: git switch -c NEW-BRANCH. Then run this command again"
+    refuse "the push failed; git's reason is above. The remote is unchanged, the commit stays on $branch, and the tag" \
+        "was removed. If the remote's $branch has commits that are missing here: git switch -c NEW-BRANCH." \
+        "Then run this command again"
 }
 
 main() {
