@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Submit the current branch to AIcrowd: check, commit, tag, push.
 #
-#     ./submit.sh "first try"              # makes and pushes the tag submission-first-try
-#     ./submit.sh --dry-run "first try"    # says what that would do, and does none of it
+#     ./submit.sh "first try"              # creates and pushes the tag submission-first-try
+#     ./submit.sh --dry-run "first try"    # prints the changes without making them
 #
-# Works with bash 3.2, which macOS has, and any git of the last ten years. `./submit.sh --help` explains the options.
+# Needs bash 3.2 (macOS) or later and a git of the last ten years. `./submit.sh --help` explains the options.
 
-set -euo pipefail # with pipefail, no reader of a pipe may stop early: sed -n 1p instead of head
+set -euo pipefail # because of pipefail, every reader of a pipe must read all of it: sed -n 1p instead of head
 
-unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX # as a git alias or hook would have them: of another repository
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX # a git alias or hook sets these, perhaps to another repository
 
 readonly HOST=gitlab.aicrowd.com
 readonly REPOSITORY=sdx-2023-music-demixing-track-starter-kit
-readonly LARGE=5000000 # bytes: what is larger goes through git-lfs
+readonly LARGE=5000000 # bytes; larger files go through git-lfs
 
 usage() {
     cat <<'END'
@@ -21,12 +21,12 @@ usage: ./submit.sh [--dry-run] [--no-run] [--user NAME] SUBMISSION-NAME
 Runs the preflight checks, commits the tracked files that changed and the selected model's checkpoints, tags the commit
 submission-SUBMISSION-NAME (spaces become '-') and pushes the branch and the tag to the remote `aicrowd`. Never forces.
 
-  --dry-run     everything but commit, tag and push: says what it would do, leaves the repository as it was
-  --no-run      preflight without the wrapper run on a song, which takes many minutes on a CPU
+  --dry-run     print the changes and leave the repository as it was: no commit, no tag, no push
+  --no-run      skip the preflight check that separates a song, which takes many minutes on a CPU
   --user NAME   your AIcrowd user name, for the remote's address (default: git config aicrowd.user, else aicrowd-cli's)
 
-A remote `aicrowd` that is there is used as it is (ssh, or a folder); without one, `aicrowd login` must have been run.
-The environment's PYTHON names the interpreter (default: python, else python3).
+An existing remote `aicrowd` (ssh, or a folder) is used as it is. Without one, run `aicrowd login` first.
+The environment variable PYTHON names the interpreter (default: python, else python3).
 
 Exit status: 0 submitted, 1 refused or failed, 2 wrong usage.
 END
@@ -44,9 +44,9 @@ refuse() {
 
 say() { printf '%s\n' "$*"; }
 
-# ---------------------------------------------------------------------------------------------- the token, and git with it
+# ---------------------------------------------------------------------------------------------- git and the AIcrowd token
 
-# The file in which `aicrowd login` keeps what it was given.
+# Print the path of the file in which `aicrowd login` stores its token.
 cli_config() {
     if [[ $(uname) == Darwin ]]; then
         printf '%s' "$HOME/Library/Application Support/aicrowd-cli/config.toml"
@@ -55,8 +55,8 @@ cli_config() {
     fi
 }
 
-# cli_value KEY FORMAT: print FORMAT with the key of that file's section [gitlab]; fail where there is none.
-# The value goes from awk to standard output: it is in no variable, no argument and no trace.
+# cli_value KEY FORMAT: print FORMAT with the value of KEY in that file's section [gitlab]; fail if there is none.
+# awk writes the value to standard output, so it never appears in a variable, an argument or a trace.
 cli_value() {
     awk -F '"' -v key="$1" -v format="$2" '
         /^\[/ { inside = ($0 ~ /^\[gitlab\]/) }
@@ -65,7 +65,7 @@ cli_value() {
     ' "$(cli_config)" 2>/dev/null
 }
 
-# What git runs, as a credential helper, at the moment it needs the token: gitcredentials(7).
+# Answer git as its credential helper when it needs the token; see gitcredentials(7).
 answer_git() {
     local line protocol="" host=""
     [[ $1 == get && ! -t 1 ]] || return 0
@@ -79,9 +79,9 @@ answer_git() {
     cli_value oauth_token 'username=oauth2\npassword=%s\n' || true
 }
 
-# Settings for every git command from here on, and for git-lfs beneath it; none of them is stored.
+# Settings for every later git command and for git-lfs, which git starts; none of them is stored.
 settings=(
-    -c core.quotePath=false # names are shown as they are
+    -c core.quotePath=false # print file names without escapes
     -c "filter.lfs.clean=git-lfs clean -- %f"
     -c "filter.lfs.smudge=git-lfs smudge -- %f"
     -c "filter.lfs.process=git-lfs filter-process"
@@ -90,15 +90,16 @@ settings=(
 
 git() { command git "${settings[@]}" "$@"; }
 
+# Let git ask this script for the token; fail if there is no token.
 offer_token() {
     cli_value oauth_token '%s' >/dev/null || return 1
     SUBMIT_SH=$PWD/submit.sh
     export SUBMIT_SH
-    # the empty one first: other helpers would be told the token, and might store it
+    # the empty helper removes all others, which could store the token
     settings+=(-c "credential.https://$HOST.helper=" -c "credential.https://$HOST.helper=!bash \"\$SUBMIT_SH\" --credential")
 }
 
-# -------------------------------------------------------------------------------------------- what can be refused at once
+# ----------------------------------------------------------------------------------------- checks before any change
 
 read_arguments() {
     dry_run="" no_run="" user="" name=""
@@ -108,44 +109,48 @@ read_arguments() {
             --dry-run) dry_run=yes ;;
             --no-run) no_run=--no-run ;;
             --user)
-                (($# > 1)) || usage_error "--user wants a name"
+                (($# > 1)) || usage_error "--user needs a name"
                 user=$2
                 shift
                 ;;
             -*) usage_error "no such option: $1" ;;
             *)
-                [[ -z $name ]] || usage_error "one name is expected, found '$name' and '$1'; put quotes around spaces"
+                [[ -z $name ]] || usage_error "expected one name, found '$name' and '$1'; quote a name that has spaces"
                 name=$1
                 [[ -n $name ]] || usage_error "the name is empty"
                 ;;
         esac
         shift
     done
-    [[ -n $name ]] || usage_error "a name for the submission is expected"
-    [[ -z $user || $user =~ ^[A-Za-z0-9_.-]+$ ]] || usage_error "'$user' is no AIcrowd user name"
+    [[ -n $name ]] || usage_error "expected a name for the submission"
+    [[ -z $user || $user =~ ^[A-Za-z0-9_.-]+$ ]] || usage_error "'$user' is not an AIcrowd user name"
     tag=submission-${name// /-}
-    command git check-ref-format "refs/tags/$tag" || usage_error "git takes no tag '$tag'; letters, digits, '-' and '_' will do"
+    command git check-ref-format "refs/tags/$tag" ||
+        usage_error "git does not accept the tag '$tag'; use letters, digits, '-' and '_'"
 }
 
 check_repository() {
     local top
-    top=$(git rev-parse --show-toplevel 2>/dev/null) || refuse "$PWD is no git repository; git init, git add and git commit first"
-    [[ $top -ef . ]] || refuse "the git repository begins at $top, expected at $PWD, where submit.sh lies"
-    branch=$(git symbolic-ref --quiet --short HEAD) || refuse "HEAD is detached: it is on no branch; git switch -c NAME first"
-    [[ -n $(git ls-files | sed -n 1p) ]] || refuse "git tracks no file here yet; git add those of your submission first"
+    top=$(git rev-parse --show-toplevel 2>/dev/null) ||
+        refuse "$PWD is not a git repository; run git init, git add and git commit first"
+    [[ $top -ef . ]] || refuse "the git repository begins at $top, expected $PWD, the folder of submit.sh"
+    branch=$(git symbolic-ref --quiet --short HEAD) ||
+        refuse "HEAD is detached, so there is no branch to push; run git switch -c NAME first"
+    [[ -n $(git ls-files | sed -n 1p) ]] ||
+        refuse "git tracks no files here; run git add for the files of your submission first"
     [[ -z $(git ls-files --unmerged) ]] || refuse "a merge is unfinished (git status says where); finish it first"
     index=$(git rev-parse --git-path index)
     config=$(git rev-parse --git-path config)
 }
 
-# Find the remote's address, or what it is to be; sets `address`, and `remote_is_new` where there is no remote yet.
+# Find the address of the remote. Sets `address`, and `remote_is_new` if the remote does not exist yet.
 check_remote() {
     local url
     remote_is_new=""
     if url=$(git config remote.aicrowd.url); then
         check_no_credential
-        [[ -z $user || $url == "$(default_address)" ]] || refuse "--user $user goes with a new remote, and there is one," \
-            "'aicrowd'; leave --user out, or take the remote out: git remote remove aicrowd"
+        [[ -z $user || $url == "$(default_address)" ]] || refuse "--user $user is only for a new remote, but the remote" \
+            "'aicrowd' exists; leave out --user, or remove the remote: git remote remove aicrowd"
         address=aicrowd
         offer_token || true
     else
@@ -164,29 +169,31 @@ check_no_credential() {
     local url
     while IFS= read -r url; do
         if [[ $url =~ ^[Hh][Tt][Tt][Pp][Ss]?://[^/]*@ ]]; then
-            refuse "the remote 'aicrowd' holds a credential in its address; take it out:" \
-                "git remote set-url aicrowd ${url%%://*}://${url#*@} (with --push, where that was set)." \
-                "Others may have read it: have a new one made with aicrowd login"
+            refuse "the address of the remote 'aicrowd' holds a credential; remove it:" \
+                "git remote set-url aicrowd ${url%%://*}://${url#*@} (with --push if it is the push address)." \
+                "Others may have read it, so replace it: aicrowd login"
         fi
     done < <(git remote get-url --all aicrowd && git remote get-url --all --push aicrowd)
 }
 
-# Tags of earlier submissions, here and there: lines of "hash refs/tags/NAME".
+# Refuse a tag that exists locally or on the remote. Sets `remote_tags`: lines of "hash refs/tags/NAME".
 check_tag() {
     local here
     if here=$(git rev-parse --quiet --verify --short "refs/tags/$tag^{commit}"); then
-        refuse "the tag $tag is there already, on commit $here: a submission's name is used once; choose another"
+        refuse "the tag $tag exists already, on commit $here; choose another name for the submission"
     fi
-    remote_tags=$(git ls-remote "$address" 'refs/tags/submission-*') || refuse "the remote ($address) cannot be read," \
-        "git's reason is above. If the repository is not there yet, fork the starter kit on $HOST; else check your key and network"
+    remote_tags=$(git ls-remote "$address" 'refs/tags/submission-*') || refuse "the remote ($address) cannot be read;" \
+        "git's reason is above. If the repository does not exist yet, fork the starter kit on $HOST;" \
+        "else check your key and network"
     if cut -f 2 <<<"$remote_tags" | grep -Fx "refs/tags/$tag" >/dev/null; then
-        refuse "the remote has a tag $tag already: a submission's name is used once; choose another"
+        refuse "the tag $tag exists on the remote already; choose another name for the submission"
     fi
 }
 
-# ------------------------------------------------------------------------------------- staging, which can be taken back
+# ------------------------------------------------------------------------------------------ staging, which is undone on failure
 
-# Remember what is about to change. Unless `committed` is set, it is put back at the end; aicrowd.json after a dry run alone.
+# Save the files that staging changes. `put_back` restores them at exit unless `committed` is set; aicrowd.json only after a
+# dry run.
 remember() {
     local file
     committed="" scratch=$(mktemp -d)
@@ -200,7 +207,7 @@ put_back() {
     local status=$?
     if [[ -z $committed ]]; then
         cp -p "$scratch/index" "$index"
-        cp -p "$scratch/config" "$config" # git-lfs writes there
+        cp -p "$scratch/config" "$config" # git-lfs changes it
         if [[ -e $scratch/.gitattributes ]]; then cp -p "$scratch/.gitattributes" .; else rm -f .gitattributes; fi
         [[ -z $dry_run || ! -e $scratch/aicrowd.json ]] || cp -p "$scratch/aicrowd.json" .
     fi
@@ -212,13 +219,13 @@ preflight() {
     local python=${PYTHON:-$(command -v python || command -v python3 || echo python)}
     say "preflight:"
     "$python" -m my_submission preflight --fix ${no_run:+"$no_run"} --list "$scratch/checkpoints" ||
-        refuse "preflight did not pass: what failed is above; nothing was committed or pushed"
-    cmp -s aicrowd.json "$scratch/aicrowd.json" || say "aicrowd.json was changed: its flags now are those of the selected model"
+        refuse "preflight did not pass; the failed checks are above; nothing was committed or pushed"
+    cmp -s aicrowd.json "$scratch/aicrowd.json" || say "aicrowd.json was changed: its flags are now those of the selected model"
 }
 
 in_lfs() { [[ $(git check-attr filter -- "$1") == *": filter: lfs" ]]; }
 
-# Files over 5 MB, tracked or about to be.
+# Print the files over 5 MB that are tracked or will be, each followed by a NUL.
 large_files() {
     local file
     { git ls-files -z && tr '\n' '\0' <"$scratch/checkpoints"; } | while IFS= read -r -d '' file; do
@@ -226,28 +233,29 @@ large_files() {
     done
 }
 
-# git-lfs installs its hooks whenever it sees a file; while all can still be taken back, it does so elsewhere.
+# git-lfs installs its hooks whenever it handles a file. Until the commit, they go to a scratch folder.
 git_add() { git -c core.hooksPath="$scratch/hooks" add "$@"; }
 
 stage() {
     local file
     while IFS= read -r -d '' file; do
-        type -P git-lfs >/dev/null || refuse "$file is over 5 MB and needs git-lfs; apt-get install git-lfs," \
+        type -P git-lfs >/dev/null || refuse "$file is over 5 MB and needs git-lfs; install it: apt-get install git-lfs," \
             "brew install git-lfs, or https://git-lfs.com"
         in_lfs "$file" && continue
-        git -c core.hooksPath="$scratch/hooks" lfs track --filename "$file" >/dev/null || refuse "git lfs track failed for $file"
+        git -c core.hooksPath="$scratch/hooks" lfs track --filename "$file" >/dev/null ||
+            refuse "git lfs track failed for $file"
         say "over 5 MB, so through git-lfs: $file"
         git_add .gitattributes
-        # tracked already, as it is: let git look at it again
+        # a file that is tracked already must pass through the new filter
         [[ -z $(git ls-files -- "$file") ]] || git_add --renormalize -- "$file"
     done < <(large_files)
-    git_add --update || refuse "git add failed, its reason is above"
+    git_add --update || refuse "git add failed; its reason is above"
     while IFS= read -r file; do
         git_add --force -- "$file" || refuse "git add failed for $file"
     done <"$scratch/checkpoints"
 }
 
-# List what goes into the commit, and what does not; refuse a submission that is one already.
+# List the files of the commit and the untracked ones; refuse a commit that has been submitted already.
 check_changes() {
     local head base earlier untracked
     head=$(git rev-parse --quiet --verify HEAD) || head=""
@@ -256,9 +264,9 @@ check_changes() {
     if [[ -z $changed ]]; then
         earlier=$( { git tag --points-at HEAD 'submission-*'; sed -n "s|^$head.refs/tags/||p" <<<"$remote_tags"; } | sed -n 1p)
         earlier=${earlier%'^{}'}
-        [[ -z $earlier ]] || refuse "nothing has changed since $earlier: AIcrowd does not evaluate a commit twice," \
-            "whatever its tag; change something first"
-        say "nothing to commit: the last commit, ${head:0:9}, is what is submitted"
+        [[ -z $earlier ]] || refuse "nothing has changed since $earlier, and AIcrowd does not evaluate a commit twice;" \
+            "change something first"
+        say "nothing to commit: the last commit, ${head:0:9}, is submitted"
     else
         say "to be committed on $branch:"
         awk '{ print "    " $0 }' <<<"$changed"
@@ -267,32 +275,35 @@ check_changes() {
     [[ -z $untracked ]] || say "not tracked, so left alone: $(tr '\n' ' ' <<<"$untracked")(git status lists all)"
 }
 
-# ------------------------------------------------------------------------------------------------------- what is final
+# ------------------------------------------------------------------------------------------- commit, tag and push
 
 commit_and_tag() {
     if [[ -n $changed ]]; then
-        git commit --quiet -m "Submission $name" || refuse "git could not commit, its reason is above; nothing was changed"
+        git commit --quiet -m "Submission $name" || refuse "git could not commit; its reason is above; nothing was changed"
     fi
     committed=yes
-    git tag -a -m "$tag" "$tag" || refuse "git could not make the tag $tag, its reason is above; the commit is made, nothing is pushed"
+    git tag -a -m "$tag" "$tag" ||
+        refuse "git could not create the tag $tag; its reason is above; the commit exists, nothing was pushed"
 }
 
 push() {
     [[ -z $remote_is_new ]] || git remote add aicrowd "$address"
     if git ls-files | git check-attr --stdin filter | grep ': filter: lfs$' >/dev/null; then
-        # for git commands to come; a hook of the user's own stays, and the next line does its work here
+        # for later git commands; if the user has other hooks, they stay, and the explicit lfs push below is enough
         command git lfs install --local >/dev/null 2>&1 || command git lfs install --local --skip-repo >/dev/null
         git lfs push aicrowd "$branch" || push_failed
     fi
-    # no other tag goes along, whatever push.followTags says: each would be a submission
-    git push --atomic --no-follow-tags aicrowd "refs/heads/$branch:refs/heads/$branch" "refs/tags/$tag:refs/tags/$tag" || push_failed
+    # push no other tag, even if push.followTags is set: each would be a submission
+    git push --atomic --no-follow-tags aicrowd "refs/heads/$branch:refs/heads/$branch" "refs/tags/$tag:refs/tags/$tag" ||
+        push_failed
 }
 
 push_failed() {
     git tag -d "$tag" >/dev/null
     [[ -z $remote_is_new ]] || git remote remove aicrowd
-    refuse "the push failed, git's reason is above; the remote is as it was, the commit stays on $branch, the tag was taken away" \
-        "again. Where the remote's $branch has commits that are not here: git switch -c NEW-BRANCH. Then run this again"
+    refuse "the push failed; git's reason is above. The remote is unchanged, the commit stays on $branch, and the tag" \
+        "was removed. If the remote's $branch has commits that are missing here: git switch -c NEW-BRANCH." \
+        "Then run this command again"
 }
 
 main() {
@@ -311,7 +322,7 @@ main() {
     stage
     check_changes
     if [[ -n $dry_run ]]; then
-        say "dry run: would commit this, make the tag $tag, and push both to $address; all is as it was"
+        say "dry run: would commit this, create the tag $tag, and push both to $address; nothing was changed"
         return
     fi
     commit_and_tag

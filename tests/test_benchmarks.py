@@ -1,4 +1,4 @@
-"""The benchmarks of growth and quality say what they measured: short runs of both, their figures computed another way."""
+"""Short runs of the benchmarks of growth, quality and speed; their figures are computed in a second way."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 RATE = 44100
 
 
-def test_growth_compares_by_the_second_and_by_the_run(
-    small_model: Path, tmp_path: Path, run_python: Callable[..., object]
-) -> None:
+def test_growth_compares_per_second_and_per_run(small_model: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
     path = tmp_path / "growth.json"
     rows = ["--minutes", "0.01", "0.02", "--seeds", "--overlaps", "8", "--at", "0.01", "--rounds", "1"]
     result = run_python(BENCHMARKS / "growth.py", *rows, "--model", small_model, "--device", "cpu", "--json", path)
@@ -33,7 +31,7 @@ def test_growth_compares_by_the_second_and_by_the_run(
     assert "growth.py --minutes 0.01" in figures["command"]
     assert "torch" in figures["machine"]
     short, long, overlapped = figures["rows"]
-    # 26,460 and 52,920 samples; a chunk has 1984, an eighth of it 248, and seven more chunks begin before the song
+    # 26,460 and 52,920 samples in chunks of 1984; at overlap 8 the hop is 248, and seven more chunks begin before the song
     assert [row["chunks"] for row in (short, long, overlapped)] == [14, 27, 107 + 7]
     (a,), (b,) = short["seconds"], long["seconds"]
     assert short["s_per_s"] == pytest.approx(a / 0.6)
@@ -44,7 +42,7 @@ def test_growth_compares_by_the_second_and_by_the_run(
     assert overlapped["device_mb"] == 0
 
 
-def test_quality_scores_each_setting(small_model: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
+def test_quality_scores_every_setting(small_model: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
     stems = {name: 0.1 * np.random.default_rng(i).standard_normal((20 * RATE, 2)) for i, name in enumerate(INSTRUMENTS)}
     song = tmp_path / "quality" / "songs" / "song_1000000"
     song.mkdir(parents=True)
@@ -74,7 +72,7 @@ def test_quality_scores_each_setting(small_model: Path, tmp_path: Path, run_pyth
     assert hann["difference_db"] == pytest.approx(hann["sdr_db"] - published["sdr_db"])
 
 
-def test_both_sides_of_the_speed_comparison_compute_the_same(tmp_path: Path, run_python: Callable[..., object]) -> None:
+def test_speed_compares_equal_estimates(tmp_path: Path, run_python: Callable[..., object]) -> None:
     path = tmp_path / "speed.json"
     options = ["--size", "small", "--what", "separation", "--seconds", "4", "--seeds", "2", "--rounds", "1"]
     result = run_python(BENCHMARKS / "speed.py", *options, "--precision", "fp32", "--device", "cpu", "--json", path)

@@ -1,9 +1,9 @@
-"""The demo's scores on songs that nothing was trained on: global SDR in dB, of the ensemble, its seeds and the mixture.
+"""Score the demo on synthetic songs that no training has used: global SDR in dB of the ensemble, its seeds and the mixture.
 
     python tests/benchmarks/demo.py                      # twenty songs of 20 s
     python tests/benchmarks/demo.py --songs 3 --overlap 8
 
-The songs and stems stay in --folder. The same command again goes on where it was interrupted.
+The songs and stems stay in --folder, so an interrupted command can be repeated.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from my_submission.src.separator import open_model  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the songs, separate them, print the table."""
+    """Make the songs, separate them and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=int, default=20)
-    parser.add_argument("--model", default="demo", help="or a folder with another ensemble")
-    parser.add_argument("--folder", type=Path, default=ROOT / "evaluator_outputs" / "demo_benchmark")
+    parser.add_argument("--songs", type=int, default=20, help="number of songs (default: %(default)s)")
+    parser.add_argument("--model", default="demo", help="demo, A, B or the folder of an ensemble (default: %(default)s)")
+    folder = ROOT / "evaluator_outputs" / "demo_benchmark"
+    parser.add_argument("--folder", type=Path, default=folder, help="folder of the songs and stems (default: %(default)s)")
     cli.add_ensemble_options(parser)
     options = parser.parse_args(argv)
     songs, out = options.folder / "songs", options.folder / "predictions"
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_table(results: Sequence[Result], songs: Path) -> None:
-    """A line per song, and their mean."""
+    """Print one row per song, and the mean."""
     rows = [
         {
             **result.sdr,

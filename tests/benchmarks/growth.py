@@ -1,13 +1,19 @@
-"""How the cost of a separation grows: with the song's length, with seeds, with overlap.
+"""Measure how the cost of a separation grows with the song's length, the seeds and the overlap.
 
-    python tests/benchmarks/growth.py                    # up to 60 minutes of audio; about 8 GB of disk for a while
+    python tests/benchmarks/growth.py                    # up to 60 minutes of audio; needs about 8 GB of disk
     python tests/benchmarks/growth.py --minutes 1 4 --seeds --overlaps --rounds 5 --json growth.json
 
-Each row is the demo's network, file to file: a wav of noise into four 16-bit stems, in a process of its own. Starting up and
-the first chunks do not count. Rows take turns in rounds, and ratios are medians of what each round gives. `per run` counts
-chunks times seeds: a song's last chunk costs as much as a whole one, so a short song is dearer by the second than a long one.
-`user` and `system` are the CPU time of all threads, per second too. Where `system` grows, it is the machine's: a virtual one
-has often to fetch from its host each page of memory that a long song's files pass through, where a short one's are there.
+Each row is one separation with the demo's network in a new process: a wav file of noise into four 16-bit stems. The time of
+starting and of the first chunks is not counted. In each round every row is measured once; the table shows medians over
+rounds. The columns of the table:
+
+    s/s            wall-clock seconds per second of audio
+    ratio          s/s relative to the first row
+    ratio per run  the same per network run (chunks times seeds); the last chunk of a song costs as much as a full one, so a
+                   short song costs more per second than a long one
+    user, system   CPU time of all threads per second of audio; `system` can grow with the song on a virtual machine, whose
+                   host has to provide each new page of the file cache
+    host, device   peak memory of the process and of the GPU
 """
 
 from __future__ import annotations
@@ -41,7 +47,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One separation."""
+    """The settings of one separation."""
 
     minutes: float  # of audio
     seeds: int
@@ -49,19 +55,8 @@ class Job:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure every job in every round, print a table per group, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, nargs="*", default=[1, 4, 16, 60], help="of audio, one seed, overlap 1")
-    parser.add_argument("--seeds", type=cli.positive, nargs="*", default=[1, 2, 3], help="how many, overlap 1")
-    parser.add_argument("--overlaps", type=cli.positive, nargs="*", default=[1, 2, 4, 8], help="one seed")
-    parser.add_argument("--at", type=float, default=4, metavar="MINUTES", help="of audio for seeds and overlaps")
-    parser.add_argument("--model", default="demo", help="or A, B, a folder with another ensemble")
-    parser.add_argument("--precision", default="fp32", choices=("fp16", "bf16", "fp32"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=cli.positive, default=3)
-    parser.add_argument("--scratch", type=Path, help="a folder on the disk to measure with (default: the system's)")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", nargs=2, metavar=("JOB", "FOLDER"), help=argparse.SUPPRESS)
+    """Measure every job in every round, print the table and write JSON."""
+    parser = make_parser()
     options = parser.parse_args(argv)
     if options.child:
         print(json.dumps(separate(Job(**json.loads(options.child[0])), Path(options.child[1]), options)))
@@ -71,9 +66,9 @@ def main(argv: Sequence[str]) -> int:
         "seeds": [Job(options.at, seeds, 1) for seeds in options.seeds],
         "overlap": [Job(options.at, 1, overlap) for overlap in options.overlaps],
     }
-    jobs = list(dict.fromkeys(job for group in groups.values() for job in group))  # each once, whatever groups it is in
+    jobs = list(dict.fromkeys(job for group in groups.values() for job in group))  # a job may be in several groups
     if not jobs:
-        parser.error("nothing to measure: give --minutes, --seeds or --overlaps a number")
+        parser.error("nothing to measure: expected a number after --minutes, --seeds or --overlaps")
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         for minutes in {job.minutes for job in jobs}:
             write_song(song_of(Path(folder), minutes), 60 * minutes)
@@ -85,27 +80,45 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, count = parser.add_argument, cli.positive
+    add("--minutes", type=float, nargs="*", default=[1, 4, 16, 60], help="lengths, at one seed, overlap 1 (default: 1 4 16 60)")
+    add("--seeds", type=count, nargs="*", default=[1, 2, 3], help="numbers of seeds, at overlap 1 (default: 1 2 3)")
+    add("--overlaps", type=count, nargs="*", default=[1, 2, 4, 8], help="overlaps, at one seed (default: 1 2 4 8)")
+    add("--at", type=float, default=4, metavar="MINUTES", help="length of the song for --seeds and --overlaps (default: 4)")
+    add("--model", default="demo", help="demo, A, B or the folder of an ensemble (default: demo)")
+    add("--precision", default="fp32", choices=("fp16", "bf16", "fp32"), help="precision of the network (default: fp32)")
+    add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best available)")
+    add("--rounds", type=count, default=3, help="measurements of each row (default: 3)")
+    add("--scratch", type=Path, help="folder for the songs and stems (default: the system's temporary folder)")
+    add("--json", type=Path, help="file for all results (default: none)")
+    add("--child", nargs=2, metavar=("JOB", "FOLDER"), help=argparse.SUPPRESS)
+    return parser
+
+
 def song_of(folder: Path, minutes: float) -> Path:
-    """Where the song of that length lies."""
+    """Return the path of the song with that length."""
     return folder / f"{minutes:g}_minutes.wav"
 
 
 def measure(job: Job, folder: Path, options: argparse.Namespace) -> Result:
-    """A job in a fresh process, with nothing of the one before left to be written to the disk."""
+    """Run a job in a new process, after all earlier writes have reached the disk."""
     os.sync()
     how = ["--model", options.model, "--precision", options.precision, "--device", options.device]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = [sys.executable, __file__, "--child", json.dumps(asdict(job)), scratch, *how]
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(done.returncode)  # it has said why
+        sys.exit(done.returncode)  # the process has printed the reason
     result = json.loads(done.stdout)
     print(f"{job}: {result['wall']:.2f} s", file=sys.stderr, flush=True)
     return result
 
 
 def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
-    """What the fresh process does: load, warm up, and only then measure."""
+    """Load the model, warm it up and measure a job, in the new process."""
     import torch
 
     from my_submission.src.audio.files import AudioArray, AudioFile
@@ -114,7 +127,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     seeds, how = range(job.seeds), {"device": options.device, "precision": options.precision}
     separator = open_model(options.model, seeds=seeds, overlap=job.overlap, **how)
     hop = separator.config.inference_chunk_size // job.overlap
-    batch_and_one = (separator.ensemble.batch_size + 1) * hop  # samples: a full batch of chunks and a smaller one
+    batch_and_one = (separator.ensemble.batch_size + 1) * hop  # samples, for one full batch of chunks and a smaller one
     separator.separate_array(AudioArray(np.full((batch_and_one, 2), 0.1), RATE))
     source = AudioFile(song_of(folder.parent, job.minutes))
     before, begin = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -133,7 +146,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
 
 
 def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]) -> list[Result]:
-    """The group's rows: medians, and the ratios to its first row."""
+    """Return the rows of a group: medians over rounds, and ratios to the group's first row."""
 
     def pace(result: Result, job: Job) -> float:
         return result["wall"] / job.minutes
@@ -167,9 +180,9 @@ def compare(name: str, group: Sequence[Job], rounds: Sequence[dict[Job, Result]]
 
 
 def report(rows: Sequence[Result], machine: str, facts: dict[str, Any]) -> None:
-    """What it was measured on, and a table."""
+    """Print the machine, the settings and the table."""
     print(f"{machine}; " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "; file to file")
-    heads = ["audio", "seeds", "overlap", "chunks", "s/s", "to the first", "per run", "user", "system", "host", "device"]
+    heads = ["audio", "seeds", "overlap", "chunks", "s/s", "ratio", "ratio per run", "user", "system", "host", "device"]
     cells = [
         [
             f"{row['minutes']:g} min",

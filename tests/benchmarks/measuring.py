@@ -1,4 +1,4 @@
-"""What the benchmarks share: how to name the machine, compare two results, print a table and keep the figures."""
+"""Helpers of the benchmarks: describe the machine, compare two results, print a table, write the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def machine(device: torch.device) -> str:
-    """What a time was measured on: the device, the threads of a CPU, and torch's version."""
+    """Describe the machine: the device, the number of CPU threads and torch's version."""
     import torch
 
     if device.type == "cuda":
@@ -30,26 +30,26 @@ def machine(device: torch.device) -> str:
 
 
 def command() -> str:
-    """The command that is running, as one types it."""
+    """Return the command line of this benchmark."""
     return shlex.join(["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def agreement(estimate: ArrayLike, reference: ArrayLike) -> float:
-    """How far the difference lies below the reference, dB."""
+    """Return the energy of the reference relative to the energy of the difference, in dB."""
     estimate, reference = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
     difference = np.square(estimate - reference).sum()
     return float(10 * np.log10(np.square(reference).sum() / max(difference, 1e-30)))
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A Markdown table of cells that are text already."""
+    """Print a Markdown table."""
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
 
 
 def write_json(path: Path | None, machine: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> None:
-    """Figures, with the machine and the command that made them; nothing where no path was asked for."""
+    """Write the rows as JSON with the machine, the command and further facts; write nothing if `path` is None."""
     if path:
         whole = {"machine": machine, "command": command(), **facts, "rows": rows}
         path.write_text(json.dumps(whole, indent=1) + "\n")

@@ -1,9 +1,9 @@
-"""Memory and time of a song, file to file, by its length: both must not depend on it.
+"""Measure the peak memory and the time per second of audio for songs of several lengths; neither may depend on the length.
 
-    python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes, about 8 GB of disk for a while
-    python tests/benchmarks/memory.py --seconds 120 3600 --rounds 3      # the machine's own ups and downs averaged out
+    python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes; needs about 8 GB of disk
+    python tests/benchmarks/memory.py --seconds 120 3600 --rounds 3      # medians, for a machine whose speed varies
 
-Each length is separated in a process of its own, from a wav into four 16-bit stems, by a small network with random weights.
+For each length, a new process separates a wav file into four 16-bit stems, with a small network of random weights.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ CONFIG = {
 
 
 def main() -> None:
-    """Measure every length, print a table, or JSON lines for a program."""
+    """Measure every length and print a table or JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[120, 600, 3600])
-    parser.add_argument("--rounds", type=int, default=1, help="measure all lengths so often, in turn; medians are shown")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[120, 600, 3600], help="lengths (default: 120 600 3600)")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of each length; medians are printed (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per length instead of the table")
     parser.add_argument("--child", nargs=3, metavar=("SONG", "MODEL", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measure(seconds: float) -> dict[str, float]:
-    """Peak resident memory and time of a song of that length, in a fresh process."""
+    """Measure the peak resident memory and the time of a song with that length, in a new process."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_song(folder / "song.wav", seconds)
@@ -77,7 +77,7 @@ def measure(seconds: float) -> dict[str, float]:
 
 
 def write_song(path: Path, seconds: float) -> None:
-    """Noise, a second at a time."""
+    """Write a wav file of noise, one second at a time."""
     rng = np.random.default_rng(0)
     with soundfile.SoundFile(path, "w", RATE, 2, "PCM_16") as file:
         remaining = round(seconds * RATE)
@@ -87,7 +87,7 @@ def write_song(path: Path, seconds: float) -> None:
 
 
 def separate(song: Path, model: Path, out: Path) -> None:
-    """What the fresh process does: print its peak and its time, loading and warming up not counted."""
+    """Separate a song in the new process and print its peak memory and its time, without loading and warming up."""
     sys.path.insert(0, str(ROOT))
     import torch
 
@@ -100,7 +100,7 @@ def separate(song: Path, model: Path, out: Path) -> None:
     torch.manual_seed(0)
     save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
     separator = Separator(model)
-    separator.separate_array(AudioArray(np.full((20 * RATE, 2), 0.1), RATE))  # the first chunks pay for torch's own set-up
+    separator.separate_array(AudioArray(np.full((20 * RATE, 2), 0.1), RATE))  # torch initialises itself in the first chunks
     started = time.perf_counter()
     separator.separate_to(out, AudioFile(song))
     taken = time.perf_counter() - started
@@ -108,9 +108,9 @@ def separate(song: Path, model: Path, out: Path) -> None:
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process, MB of 2**20 bytes."""
+    """Return the peak resident memory of this process in MB of 2**20 bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count the parent's memory too, if that was larger when it forked
+    if status.exists():  # ru_maxrss would include the parent's memory at the fork
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,8 +1,7 @@
-"""The published procedure, transcribed plainly: what speed.py measures this package against.
+"""The published procedure, transcribed without optimisations: the reference of speed.py.
 
-Overlapping chunks are stacked on the device, each seed goes over all of them in batches with an STFT pair of its own, the
-growing output is concatenated anew for every chunk, and the seeds' outputs are averaged. Layers run one by one, and a
-training step is the textbook's.
+All overlapping chunks are stacked on the device. Each seed processes them in batches, with its own STFT pair, and copies its
+growing output for every chunk. The outputs of the seeds are averaged. The training step is the textbook's.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from my_submission.src.runtime.device import autocast_to, tf32_matmul
 
 
 class Network(nn.Module):
-    """The network with torch's own STFT pair: mixture [B, C, T] -> estimates [B, S, C, T]."""
+    """The network with torch.stft and torch.istft: mixture [B, C, T] -> estimates [B, S, C, T]."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -28,7 +27,7 @@ class Network(nn.Module):
         self.register_buffer("window", torch.hann_window(config.audio.n_fft, periodic=True))
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """One chunk after the other of a batch has no influence on the others."""
+        """Separate a batch of chunks."""
         audio = self.audio
         batch, channels, samples = mixture.shape
         sizes = {"n_fft": audio.n_fft, "hop_length": audio.hop_length, "window": self.window, "center": True}
@@ -45,7 +44,7 @@ class Network(nn.Module):
 
 
 def networks_like(networks: Sequence[TFCTDFNet], config: Config, device: torch.device) -> list[Network]:
-    """The same weights, run the published way."""
+    """Copy the weights of `networks` into networks of the published procedure."""
     copies = []
     for network in networks:
         copy = Network(config)
@@ -56,7 +55,15 @@ def networks_like(networks: Sequence[TFCTDFNet], config: Config, device: torch.d
 
 @torch.no_grad()
 def separate(networks: Sequence[Network], mixture: Tensor, config: Config, overlap: int, precision: str) -> Tensor:
-    """Mixture [C, n] -> estimates [S, C, n], on the networks' device."""
+    """Separate a mixture [C, n] into estimates [S, C, n] on the networks' device.
+
+    Args:
+        networks: one per seed.
+        mixture: [C, n].
+        config: the config of the networks.
+        overlap: number of chunks that cover each sample.
+        precision: fp16, bf16, tf32 or fp32.
+    """
     chunk = config.inference_chunk_size
     hop = chunk // overlap
     samples, front = mixture.shape[-1], chunk - hop
@@ -65,7 +72,7 @@ def separate(networks: Sequence[Network], mixture: Tensor, config: Config, overl
     chunks = torch.stack([padded[:, i * hop : i * hop + chunk] for i in range(count)])
     outputs = []
     for network in networks:
-        output = None
+        output: Tensor | None = None
         for batch in chunks.split(config.inference.batch_size):
             with autocast_to(precision, batch.device):
                 estimates = network(batch)
@@ -94,7 +101,7 @@ class Training:
         self.averages = {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
     def step(self, sources: Tensor) -> float:
-        """One step on sources [B, S, C, T]; gives the loss."""
+        """Train on sources [B, S, C, T] for one step and return the loss."""
         sources = sources.to(self.device)
         self.optimizer.zero_grad()
         with autocast_to(self.precision, self.device):

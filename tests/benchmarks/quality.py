@@ -1,14 +1,20 @@
-"""Quality against time: what overlap, seeds, window and precision buy, on songs that nothing was trained on.
+"""Compare quality with time for several overlaps, seeds, windows and precisions, on songs that no training has used.
 
     python tests/benchmarks/quality.py                   # the demo on six songs of 20 s
     python tests/benchmarks/quality.py --songs 20 --json quality.json
     python tests/benchmarks/quality.py --precision bf16 fp16 --device cuda
 
-Settings take turns on each song, after a first separation that does not count; time is the median over songs and rounds, of
-audio in memory. The score is global SDR, mean over songs and instruments; the difference is to the published settings (all
-seeds, overlap 8, equal weight, fp32), with the standard error of its mean over songs. Agreement is with those settings'
-estimates. Songs this short have more chunks that stick out at both ends, by the second, than long ones, the more so the more
-they overlap. The songs stay in --folder, where demo.py has them, too.
+Each song is separated with every setting in turn, from memory to memory; the first chunks of a setting are not counted. The
+columns of the table:
+
+    s/s         median over songs and rounds of the seconds per second of audio
+    SDR, dB     global SDR, mean over songs and instruments
+    difference  of the SDR to the published settings (all seeds, overlap 8, rectangular window, fp32), with the standard error
+                of its mean over songs
+    agreement   energy of the published settings' estimates relative to that of the difference to them, mean over songs
+
+Short songs cost more per second than long ones, because some chunks reach past both ends; a higher overlap has more of these.
+The songs stay in --folder, which demo.py shares.
 """
 
 from __future__ import annotations
@@ -40,9 +46,9 @@ from my_submission.src.separator import Separator, open_model  # noqa: E402
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One way to separate. The defaults are the published ones."""
+    """The settings of a separation. The defaults are the published ones."""
 
-    seeds: tuple[int, ...] | None = None  # all of them
+    seeds: tuple[int, ...] | None = None  # None: all
     overlap: int = 8
     window: str = "rectangular"
     precision: str = "fp32"
@@ -50,7 +56,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Song:
-    """A mixture and what it is made of."""
+    """A mixture and its stems."""
 
     mixture: audio.AudioArray
     stems: dict[str, NDArray[np.float32]]  # instrument -> [n, C]
@@ -58,32 +64,23 @@ class Song:
 
 @dataclasses.dataclass
 class Measured:
-    """A setting, and what it reached: a number per song, and per song and round."""
+    """A setting and its results."""
 
     setting: Setting
     separator: Separator
     note: str
-    sdr: list[float] = dataclasses.field(default_factory=list)  # dB, mean over instruments
-    agreement: list[float] = dataclasses.field(default_factory=list)  # dB
-    pace: list[float] = dataclasses.field(default_factory=list)  # seconds per second of audio
+    sdr: list[float] = dataclasses.field(default_factory=list)  # per song: dB, mean over instruments
+    agreement: list[float] = dataclasses.field(default_factory=list)  # per song: dB
+    pace: list[float] = dataclasses.field(default_factory=list)  # per song and round: seconds per second of audio
 
 
 PUBLISHED = Setting()
 
 
 def main(argv: Sequence[str]) -> int:
-    """Separate every song with every setting, print the table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=cli.positive, default=6)
-    parser.add_argument("--seconds", type=float, help="of each song, from its beginning (default: all)")
-    parser.add_argument("--rounds", type=cli.positive, default=1, help="times that each song is separated")
-    parser.add_argument("--model", default="demo", help="or A, B, a folder with another ensemble")
-    parser.add_argument("--precision", nargs="*", default=["bf16"], choices=("fp16", "bf16"), help="beside fp32")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--folder", type=Path, default=ROOT / "evaluator_outputs" / "demo_benchmark")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(argv)
-    measured = [opened(setting, options) for setting in settings(options.precision)]
+    """Separate every song with every setting, print the table and write JSON."""
+    options = parse(argv)
+    measured = [open_setting(setting, options) for setting in settings(options.precision)]
     names = make_songs(options.folder / "songs", options.songs)
     for name in names:
         measure(read_song(options.folder / "songs" / name, options.seconds), measured, options.rounds)
@@ -91,14 +88,29 @@ def main(argv: Sequence[str]) -> int:
     rows = sorted((summary(each, measured[0]) for each in measured), key=lambda row: row["s_per_s"])
     device = machine(measured[0].separator.device)
     length = f"{options.seconds:g} s" if options.seconds else f"{evaluate_locally.DEMO_SECONDS:g} s"
-    print(f"{options.model}, {len(names)} made songs of {length}, {options.rounds} rounds; {device}\n{command()}")
+    print(f"{options.model}, {len(names)} synthetic songs of {length}, {options.rounds} rounds; {device}\n{command()}")
     report(rows)
     write_json(options.json, device, rows, model=options.model, songs=names, length=length, rounds=options.rounds)
     return 0
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, folder = parser.add_argument, ROOT / "evaluator_outputs" / "demo_benchmark"
+    add("--songs", type=cli.positive, default=6, help="number of songs (default: 6)")
+    add("--seconds", type=float, help="seconds of each song, from its beginning (default: all)")
+    add("--rounds", type=cli.positive, default=1, help="separations of each song with each setting (default: 1)")
+    add("--model", default="demo", help="demo, A, B or the folder of an ensemble (default: demo)")
+    add("--precision", nargs="*", default=["bf16"], choices=("fp16", "bf16"), help="precisions besides fp32 (default: bf16)")
+    add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best available)")
+    add("--folder", type=Path, default=folder, help="folder of the songs (default: %(default)s)")
+    add("--json", type=Path, help="file for all results (default: none)")
+    return parser.parse_args(argv)
+
+
 def settings(precisions: Sequence[str]) -> Iterator[Setting]:
-    """What is compared, the published settings first; each line varies one thing."""
+    """Yield the settings to compare, the published ones first; each line varies one of them."""
     yield PUBLISHED
     yield from (Setting(None, overlap) for overlap in (1, 2, 4))
     yield from (Setting(None, overlap, "hann") for overlap in (2, 4))
@@ -107,8 +119,8 @@ def settings(precisions: Sequence[str]) -> Iterator[Setting]:
     yield from (Setting(seeds, 2, precision=precision) for precision, seeds in itertools.product(precisions, (None, (0,))))
 
 
-def opened(setting: Setting, options: argparse.Namespace) -> Measured:
-    """A separator for a setting; its window is the config's to say."""
+def open_setting(setting: Setting, options: argparse.Namespace) -> Measured:
+    """Open a separator for a setting. The window is set in its config, because it is no option of a separator."""
     how = {"device": options.device, "precision": setting.precision}
     separator = open_model(options.model, seeds=setting.seeds, overlap=setting.overlap, **how)
     config, notes = separator.config, ["published" if setting == PUBLISHED else ""]
@@ -122,7 +134,7 @@ def opened(setting: Setting, options: argparse.Namespace) -> Measured:
 
 
 def make_songs(folder: Path, count: int) -> list[str]:
-    """Make the songs where they are not there; give their names."""
+    """Make the songs that are missing and return the names of all."""
     first = evaluate_locally.DEMO_SONGS.start
     seeds = range(first, first + count)
     evaluate_locally.make_demo_songs(folder, seeds)
@@ -130,7 +142,7 @@ def make_songs(folder: Path, count: int) -> list[str]:
 
 
 def read_song(folder: Path, seconds: float | None) -> Song:
-    """A song, or its beginning."""
+    """Read a song, or its first `seconds`."""
     sounds = {path.stem: audio.read(path) for path in sorted(folder.glob("*.wav"))}
     rate = sounds["mixture"][1]
     stems = {name: sound[: None if seconds is None else round(seconds * rate)] for name, (sound, _) in sounds.items()}
@@ -138,9 +150,9 @@ def read_song(folder: Path, seconds: float | None) -> Song:
 
 
 def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
-    """Separate a song with every setting in turn; the published ones come first, for the others to be compared with."""
+    """Separate a song with every setting in turn. The first setting must be the published one, the reference of the others."""
     for each in measured:
-        if not each.pace:  # the first chunks pay for torch's own set-up
+        if not each.pace:  # torch initialises itself in the first chunks
             each.separator.separate_array(
                 audio.AudioArray(song.mixture.array[: each.separator.config.inference_chunk_size], song.mixture.sample_rate)
             )
@@ -150,7 +162,7 @@ def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
             begin = time.perf_counter()
             estimates = each.separator.separate_array(song.mixture)  # [S, n, C]
             each.pace.append((time.perf_counter() - begin) * song.mixture.sample_rate / song.mixture.num_samples)
-            if turn > 0:  # the same estimates again
+            if turn > 0:  # later rounds have the same estimates
                 continue
             published = estimates if published is None else published
             found = zip(each.separator.sources, estimates, strict=True)
@@ -159,7 +171,7 @@ def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
 
 
 def summary(each: Measured, published: Measured) -> dict[str, Any]:
-    """A setting's row."""
+    """Return the row of a setting."""
     differences = [mine - theirs for mine, theirs in zip(each.sdr, published.sdr, strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
     return {
@@ -177,8 +189,8 @@ def summary(each: Measured, published: Measured) -> dict[str, Any]:
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
-    """A line per setting, the fastest first."""
-    heads = ["seeds", "overlap", "window", "precision", "s/s", "SDR, dB", "to the published", "agreement", ""]
+    """Print one row per setting, in the given order."""
+    heads = ["seeds", "overlap", "window", "precision", "s/s", "SDR, dB", "difference", "agreement", ""]
     cells = [
         [
             ",".join(map(str, row["seeds"])),

@@ -1,11 +1,11 @@
-"""What the fine mask leaves out of data with bleeding: the bleeding, or what the network cannot do yet?
+"""Measure how well the fine mask finds bleeding: does it leave out the bleeding, or only the network's own errors?
 
     python tests/benchmarks/selectivity.py --clean study/clean --bleeding study/bleeding --model study/runs/bleeding-plain-q1
     python tests/benchmarks/selectivity.py --clean study/clean --bleeding study/bleeding --model demo
 
-A network separates mixtures of stems with bleeding, as training makes them, and its squared errors are masked as training
-masks them. Since the clean stems are known, so is the bleeding in every sample. A mask that knew nothing would leave out as
-much of the bleeding's energy as of the samples; one that knew all would leave out the samples that have most of it.
+As in training, a network separates random mixes of stems with bleeding, and a mask leaves out its largest squared errors. The
+clean stems tell how much bleeding is in each sample. A mask that finds no bleeding leaves out the same share of the
+bleeding's energy as of the samples; a mask that finds it leaves out a larger share.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from my_submission.src.loss import quantile, squared_errors  # noqa: E402
 from my_submission.src.separator import open_model  # noqa: E402
 
 QS = (0.8, 0.9, 0.93, 0.95, 0.99)
-BATCH = 6  # songs for each instrument
+BATCH = 6  # mixes per batch
 
 
 def main(argv: Sequence[str]) -> int:
-    """Separate, compare, print the table."""
+    """Separate random mixes, compare with the clean stems and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clean", type=Path, required=True, help="folder of tracks")
-    parser.add_argument("--bleeding", type=Path, required=True, help="the same tracks, corrupted")
-    parser.add_argument("--model", default="demo", help="of which the first seed is taken")
-    parser.add_argument("--batches", type=cli.positive, default=30, help=f"of {BATCH} mixtures")
+    parser.add_argument("--clean", type=Path, required=True, help="folder of the clean tracks")
+    parser.add_argument("--bleeding", type=Path, required=True, help="folder of the same tracks with bleeding")
+    parser.add_argument("--model", default="demo", help="demo, A, B or the folder of an ensemble; only seed 0 (default: demo)")
+    parser.add_argument("--batches", type=cli.positive, default=30, help=f"batches of {BATCH} mixes (default: 30)")
     options = parser.parse_args(argv)
     model = open_model(options.model, device="cpu", seeds=[0])
     network, names = model.ensemble.networks[0], [folder.name for folder in track_folders(options.bleeding)]
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
             row += [float(part[left_out].sum()) for part in parts]
     print(f"{options.model}: the bleeding has {100 * whole[1] / whole[2]:.0f} % of the energy of the network's own errors")
     print_table(
-        ["q", "left out: of the samples", "of the bleeding", "of the network's own errors"],
+        ["q", "samples left out", "bleeding left out", "network's own errors left out"],
         [[f"{q:g}", *(f"{100 * share:.1f} %" for share in row / whole)] for q, row in zip(QS, sums, strict=True)],
     )
     return 0
@@ -70,7 +70,16 @@ def main(argv: Sequence[str]) -> int:
 def draw(
     rng: np.random.Generator, clean: Path, bleeding: Path, names: Sequence[str], sources: Sequence[str], samples: int
 ) -> tuple[Tensor, Tensor]:
-    """The same stems of random songs, without and with their bleeding: twice [B, S, C, samples]."""
+    """Draw chunks of random stems, at the same places without and with bleeding: two tensors [B, S, C, samples].
+
+    Args:
+        rng: draws the tracks and the places.
+        clean: folder of the clean tracks.
+        bleeding: folder of the tracks with bleeding.
+        names: the tracks.
+        sources: the stems of each track.
+        samples: length of a chunk.
+    """
     stems: tuple[list[Tensor], list[Tensor]] = ([], [])
     for _ in range(BATCH):
         for source in sources:

@@ -1,12 +1,17 @@
-"""Speed against the published procedure (published.py), side by side in one process: separation, and the training step.
+"""Compare the speed of separation and of the training step with the published procedure (published.py), in one process.
 
-    python tests/benchmarks/speed.py                                 # a GPU at the published size; a CPU at both, briefly
+    python tests/benchmarks/speed.py                                 # GPU: published size; CPU: both sizes, briefly
     python tests/benchmarks/speed.py --size small --seconds 60 --rounds 5 --json speed.json
-    python tests/benchmarks/speed.py --compile                       # the same, ours with compiled networks
+    python tests/benchmarks/speed.py --compile                       # compile this package's networks
 
-Every figure is the median of rounds in which both take turns. Ratios say how many times faster this package is; the share is
-of the machine's rate in large matrix products, measured in the same run. Weights and audio are random: no digit of either
-makes a difference to the time.
+Both sides are measured in turn in each round. Weights and audio are random, which does not change the time. The columns of
+the table:
+
+    published, ours   median seconds per second of audio (s/s)
+    faster            median of the ratio published / ours
+    agreement         energy of the published estimates relative to that of the difference
+    of matmul         speed of ours relative to large matrix products, which are measured in the same run
+    memory            peak growth of the process on a CPU, peak memory of the device on a GPU
 """
 
 from __future__ import annotations
@@ -46,32 +51,21 @@ CONFIGS = {size: ROOT / "my_submission" / "ckpts" / folder / "config.yaml" for s
 
 @dataclasses.dataclass
 class Case:
-    """One thing that is done both ways."""
+    """One task and both ways to do it."""
 
     what: str
     size: str
     precision: str
-    seconds: float  # of audio that is worked on
-    operations: float  # multiplications and additions that the network needs for it
+    seconds: float  # of audio
+    operations: float  # floating-point operations of the network
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
     agree: Callable[[Any, Any], float | None] = lambda *_: None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", nargs="+", choices=tuple(CONFIGS), help="default: published on a GPU, both on a CPU")
-    parser.add_argument("--what", nargs="+", default=["separation", "training"], choices=("separation", "training"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", nargs="+", help="default: fp32 bf16, on a GPU fp16 bf16")
-    parser.add_argument("--seconds", type=float, help="of audio (default: two chunks)")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--overlap", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="ours with compiled networks")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(argv)
+    """Measure every case, print the table and write JSON."""
+    options = parse(argv)
     device = pick_device(options.device)
     cuda = device.type == "cuda"
     sizes = options.size or (["published"] if cuda else ["small", "published"])
@@ -89,8 +83,25 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, tasks = parser.add_argument, ("separation", "training")
+    add("--size", nargs="+", choices=tuple(CONFIGS), help="sizes of the network (default: published on a GPU, both on a CPU)")
+    add("--what", nargs="+", default=list(tasks), choices=tasks, help="tasks to measure (default: both)")
+    add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the best available)")
+    add("--precision", nargs="+", help="precisions of the network (default: fp16 bf16 on a GPU, fp32 bf16 on a CPU)")
+    add("--seconds", type=float, help="seconds of audio to separate (default: two chunks)")
+    add("--seeds", type=int, default=3, help="number of seeds that separate (default: 3)")
+    add("--overlap", type=int, default=2, help="chunks that cover each sample (default: 2)")
+    add("--rounds", type=int, default=3, help="measurements of each case (default: 3)")
+    add("--compile", action="store_true", help="compile this package's networks (default: no)")
+    add("--json", type=Path, help="file for all results (default: none)")
+    return parser.parse_args(argv)
+
+
 def cases(size: str, precision: str, device: torch.device, options: argparse.Namespace) -> Iterator[Case]:
-    """What is to be measured at one size and precision."""
+    """Yield the cases of one size and precision."""
     config = as_published(load_config(CONFIGS[size]))
     torch.manual_seed(0)
     if "separation" in options.what:
@@ -101,7 +112,7 @@ def cases(size: str, precision: str, device: torch.device, options: argparse.Nam
 
 
 def as_published(config: Config) -> Config:
-    """The same sizes with the published procedure, which is all that published.py knows."""
+    """Replace settings that published.py does not know by the published ones; keep the sizes."""
     training = dataclasses.replace(config.training, optimizer="adam")
     inference = dataclasses.replace(config.inference, residual_shares=None, window="rectangular")
     return dataclasses.replace(config, training=training, inference=inference)
@@ -110,7 +121,7 @@ def as_published(config: Config) -> Config:
 def separation(
     folder: Path, config: Config, size: str, precision: str, device: torch.device, options: argparse.Namespace
 ) -> Case:
-    """An ensemble with random weights on noise."""
+    """Set up the separation of noise by an ensemble with random weights."""
     how = {"precision": precision, "overlap": options.overlap, "compile": options.compile}
     separator = ensemble(folder, config, options.seeds, device=str(device), **how)
     networks = published.networks_like(separator.ensemble.networks, config, device)
@@ -131,7 +142,7 @@ def separation(
 
 
 def ensemble(folder: Path, config: Config, seeds: int, **options: Any) -> Separator:
-    """A separator of networks with random weights."""
+    """Open an ensemble with random weights."""
     import yaml
 
     (folder / "config.yaml").write_text(yaml.safe_dump(config.as_dict()))
@@ -141,8 +152,8 @@ def ensemble(folder: Path, config: Config, seeds: int, **options: Any) -> Separa
 
 
 def training(config: Config, size: str, precision: str, device: torch.device, compile: bool = False) -> Case:
-    """Steps on one batch of noise; the loss of both after the same number of steps tells whether they do the same."""
-    if device.type == "cpu" and size == "published":  # a batch of 6 would take minutes and 60 GB
+    """Set up training steps on one batch of noise."""
+    if device.type == "cpu" and size == "published":  # a batch of 6 takes minutes and 60 GB
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, batch_size=2, q=1.0))
     trainer = Trainer(config, seed=0, device=device, precision=precision, compile=compile)
     other = published.Training(trainer.network, config, device, precision)
@@ -160,14 +171,21 @@ def training(config: Config, size: str, precision: str, device: torch.device, co
 
 
 def operations(config: Config, frames: int) -> float:
-    """Floating-point operations of the network, without the STFT pair, for one chunk."""
+    """Count the floating-point operations of the network for one chunk of `frames` STFT frames, without the STFT pair."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         TFCTDFNet(config).separate_spec(torch.empty(1, 2 * config.audio.num_channels, config.audio.dim_f, frames))
     return counter.get_total_flops()
 
 
 def measure(case: Case, device: torch.device, rounds: int, rate: float) -> dict[str, Any]:
-    """Both ways in turn, after a first time that does not count."""
+    """Measure both ways in turn and return a row; the first time of each is not counted.
+
+    Args:
+        case: the task.
+        device: its device.
+        rounds: number of measurements of each way.
+        rate: the device's rate of large matrix products, operations per second.
+    """
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     peaks: dict[str, tuple[float, float]] = {}
     results: dict[str, Any] = {}
@@ -201,7 +219,7 @@ def measure(case: Case, device: torch.device, rounds: int, rate: float) -> dict[
 
 
 def print_row(row: dict[str, Any], first: bool) -> None:
-    """A line of a Markdown table."""
+    """Print a row of a Markdown table, after the head of the table if it is the first."""
     if first:
         print("\n| what | size | precision | published | ours | faster | agreement | of matmul | memory, published | ours |")
         print("|---|---|---|---|---|---|---|---|---|---|")
@@ -216,7 +234,7 @@ def print_row(row: dict[str, Any], first: bool) -> None:
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
-    """Floating-point operations per second in a product of two large square matrices."""
+    """Measure the floating-point operations per second in products of large square matrices."""
     n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device).to(DTYPES[precision]) for _ in range(2))
     seconds = []
@@ -231,15 +249,18 @@ def matmul_rate(device: torch.device, precision: str) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], tuple[float, float]]]:
-    """Gives a function: by how much host memory grew inside at most, and the peak of the device's, bytes."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    """Yield a function that, after the block, returns two numbers of bytes.
+
+    They are the peak growth of host memory and the peak of device memory within the block.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, VmHWM
     before = status("VmRSS")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -250,7 +271,7 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], tuple[float, floa
 
 
 def status(name: str) -> float:
-    """A size of this process, bytes."""
+    """Return an entry of /proc/self/status in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return 1024 * float(line.split()[1])
 

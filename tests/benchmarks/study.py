@@ -1,12 +1,12 @@
-"""Does leaving out the worst of the loss help, and does auditing the data? The whole study, on songs made for it.
+"""Measure how much the masks and the audit help when training on wrong data, on synthetic songs with known faults.
 
     python tests/benchmarks/study.py --folder study                  # two hours on two cores
     python tests/benchmarks/study.py --folder study --scale large --device cuda
 
-Networks are trained on clean songs, on songs with label noise and on songs with bleeding, plainly and with the masks, and on
-what an audit leaves of the noisy songs; three seeds each. Each is scored on clean songs that no network has seen. The quantile
-of each mask is chosen on others. The same command goes on where it was interrupted. It ends with table.md, figure.svg and
-results.json in the folder.
+Three seeds are trained under each condition: clean songs; label noise without a mask, with the coarse mask, and without the
+stems that an audit suspects; bleeding without a mask and with each mask. All are scored on clean songs that were not used for
+training. The quantile of each mask is chosen on further songs. An interrupted command can be repeated. The results are
+table.md, figure.svg and results.json in the folder.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ sys.path.insert(0, str(ROOT))
 from my_submission.src.common import cli, stem_table  # noqa: E402
 
 SEEDS = (0, 1, 2)
-NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # of the stems; dB
-WINDOWS = {"noise": 2, "some_bleeding": 10}  # seconds: a wrong instrument shows where it plays alone, bleeding is everywhere
+NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # share of the stems; range in dB
+WINDOWS = {"noise": 2, "some_bleeding": 10}  # seconds; a wrong instrument shows where it plays alone, bleeding everywhere
 COARSE_Q, FINE_Q = (0.4, 0.6, 0.8, 0.9), (0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is. Seeds of songs: training from 0, choosing q from 500,000, scoring from 1,100,000 on."""
+    """The size of the study. Seeds of songs start at 0 for training, 500,000 for choosing q and 1,100,000 for scoring."""
 
-    songs: int  # to train on
-    seconds: float  # of each song
-    choosing: int  # songs to choose q on
-    scoring: int  # songs to score on
-    steps: int
+    songs: int  # for training
+    seconds: float  # duration of each song
+    choosing: int  # songs for choosing q
+    scoring: int  # songs for scoring
+    steps: int  # of each training
     config: dict[str, dict[str, Any]]
 
 
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "audio": {
         "sample_rate": 44100, "num_channels": 2, "n_fft": 4096, "hop_length": 2048, "dim_f": 1024, "dim_t": 32,
         "chunk_size": 2048 * 31, "min_mean_abs": 0.001,
@@ -65,7 +65,7 @@ CONFIG = {
     "inference": {"dim_t": 128, "num_overlap": 2, "batch_size": 1},
 }  # fmt: skip
 SCALES = {
-    "tiny": Scale(4, 4, 1, 1, 4, CONFIG),  # to see that it runs
+    "tiny": Scale(4, 4, 1, 1, 4, CONFIG),  # checks that the study runs
     "small": Scale(160, 20, 6, 16, 1600, CONFIG),
     "large": Scale(
         600, 30, 10, 30, 20000, CONFIG | {"model": CONFIG["model"] | {"num_channels": 64, "growth": 32, "num_subbands": 8}}
@@ -75,15 +75,15 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What is trained on, and how."""
+    """The data and the method of a training."""
 
     name: str
-    data: str  # clean, noise, bleeding
-    mask: str = "plain"  # coarse, fine
-    keep: bool = False  # only what the audit passes
+    data: str  # clean, noise or bleeding
+    mask: str = "plain"  # plain (no mask), coarse or fine
+    keep: bool = False  # train only on stems that pass the audit
 
     def grid(self) -> tuple[float, ...]:
-        """The quantiles that there is a choice of."""
+        """Return the quantiles to choose from."""
         return {"plain": (1.0,), "coarse": COARSE_Q, "fine": FINE_Q}[self.mask]
 
 
@@ -99,13 +99,14 @@ CONDITIONS = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run what has not been run, and write down what came of it."""
+    """Run the steps that are missing and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "study")
-    parser.add_argument("--scale", choices=tuple(SCALES), default="small")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
+    folder = ROOT / "runs" / "study"
+    parser.add_argument("--folder", type=Path, default=folder, help="folder of the whole study (default: %(default)s)")
+    parser.add_argument("--scale", choices=tuple(SCALES), default="small", help="size of the study (default: small)")
+    parser.add_argument("--device", default="cpu", help="cuda, cuda:N, mps or cpu (default: cpu)")
+    parser.add_argument("--precision", default="bf16", help="fp16, bf16, tf32 or fp32 (default: bf16)")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: 2)")
     parser.add_argument("--score", nargs=4, metavar=("RUN", "SEED", "SONGS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.score:
@@ -135,7 +136,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 class Study:
-    """A folder in which everything lies, and the commands of the package that fill it."""
+    """The folder of a study and the commands of the package that fill it."""
 
     def __init__(self, folder: Path, scale: Scale, device: str, precision: str, jobs: int) -> None:
         self.folder, self.scale, self.device, self.precision = folder, scale, device, precision
@@ -143,7 +144,7 @@ class Study:
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
     def run(self, *arguments: object) -> None:
-        """A command of the package; what it prints goes to a log."""
+        """Run a Python command; its output is appended to a log."""
         words = [str(word) for word in arguments]
         with (self.folder / "log").open("a") as log:
             log.write(f"$ {' '.join(words)}\n")
@@ -153,11 +154,11 @@ class Study:
             raise SystemExit(f"failed with status {done.returncode}: {' '.join(words)}; see {self.folder / 'log'}")
 
     def command(self, *arguments: object) -> None:
-        """`python -m my_submission ...`."""
+        """Run `python -m my_submission ...`."""
         self.run("-m", "my_submission", *arguments)
 
     def make_data(self) -> None:
-        """Songs, clean and corrupted. Half of `some_bleeding` is clean, so that an audit has something to tell apart."""
+        """Make clean and corrupted songs. Half the stems of `some_bleeding` are clean, so that an audit has a contrast."""
         self.folder.mkdir(parents=True, exist_ok=True)
         print("songs ...", flush=True)
         sets = {"clean": (self.scale.songs, 0), "choosing": (self.scale.choosing, 500_000)}
@@ -170,16 +171,16 @@ class Study:
         self.corrupt("bleeding", "some_bleeding", "--rate", 0.5, *level)
 
     def corrupt(self, kind: str, out: str, *arguments: object) -> None:
-        """Unless that has been done."""
+        """Corrupt the clean songs, unless that has been done."""
         if not (self.folder / out / "truth.csv").exists():
             self.command("corrupt", kind, self.folder / "clean", self.folder / out, "--seed", 0, *arguments)
 
     def run_folder(self, condition: Condition, q: float) -> Path:
-        """Where the networks of a condition lie."""
+        """Return the folder of the networks of a condition."""
         return self.folder / "runs" / f"{condition.data}-{'audited' if condition.keep else condition.mask}-q{q:g}"
 
     def choose_q(self, condition: Condition) -> tuple[float, dict[float, float]]:
-        """The quantile that seed 0 did best with on the songs for that, and what it did with each: dB."""
+        """Return the quantile with which seed 0 scores best, and its score in dB with each quantile."""
         grid = condition.grid()
         if len(grid) == 1:
             return grid[0], {}
@@ -192,11 +193,11 @@ class Study:
         return best, curve
 
     def train(self, runs: Sequence[tuple[Condition, float, int]]) -> None:
-        """Train what is not there yet, several at a time, and score it."""
+        """Train and score the networks that are missing, several at the same time."""
         list(self.pool.map(lambda run: self.train_one(*run), runs))
 
     def train_one(self, condition: Condition, q: float, seed: int) -> None:
-        """One network."""
+        """Train and score one network."""
         folder, steps = self.run_folder(condition, q), self.scale.steps
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / f"step{steps}_seed{seed}.ckpt").exists():
@@ -213,29 +214,17 @@ class Study:
         for songs in ("choosing", "scoring"):
             out = folder / f"{songs}_seed{seed}.json"
             if not out.exists():
-                self.run(
-                    __file__,
-                    "--device",
-                    self.device,
-                    "--precision",
-                    self.precision,
-                    "--score",
-                    folder,
-                    seed,
-                    self.folder / songs,
-                    out,
-                )
-        print(
-            f"{condition.name}, q {q:g}, seed {seed}: {study_report.song_mean(self.scores(folder, seed, 'scoring')):.2f} dB",
-            flush=True,
-        )
+                how = ["--device", self.device, "--precision", self.precision]
+                self.run(__file__, *how, "--score", folder, seed, self.folder / songs, out)
+        mean = study_report.song_mean(self.scores(folder, seed, "scoring"))
+        print(f"{condition.name}, q {q:g}, seed {seed}: {mean:.2f} dB", flush=True)
 
     def scores(self, folder: Path, seed: int, songs: str) -> dict[str, dict[str, float]]:
-        """Song -> instrument -> dB."""
+        """Read the scores of a network: song -> instrument -> dB."""
         return json.loads((folder / f"{songs}_seed{seed}.json").read_text())
 
     def audit(self, data: str, model: Path) -> None:
-        """Score a set's stems with the ensemble that was trained on it, or on its like; and by the masks alone."""
+        """Audit a set with an ensemble that was trained on such data; audit label noise also with the masks of the training."""
         if not (self.folder / f"audit_{data}.csv").exists():
             print(f"audit of {data} ...", flush=True)
             options = ("--seconds", WINDOWS[data], "--overlap", 1, "--device", self.device, "--precision", self.precision)
@@ -247,7 +236,7 @@ class Study:
             self.command("audit", "--from-training", *tables, "--out", self.folder / "audit_from_training.csv")
 
     def audits(self) -> dict[str, list[dict[str, str]]]:
-        """Rows of truth.csv with the score of an audit in each."""
+        """Return, for each audit, the rows of truth.csv with the score of the audit."""
         pairs = {"noise": "noise", "from_training": "noise", "some_bleeding": "some_bleeding"}
         return {
             audit: _joined(self.folder / data / "truth.csv", self.folder / f"audit_{audit}.csv")
@@ -255,7 +244,7 @@ class Study:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What was run."""
+        """Return the settings of the study."""
         scale = self.scale
         return {
             "songs": f"{scale.songs} of {scale.seconds:g} s", "steps": scale.steps, "batch": CONFIG["training"]["batch_size"],
@@ -265,13 +254,23 @@ class Study:
 
 
 def _joined(truth: Path, audit: Path) -> list[dict[str, str]]:
+    """Join the truth about each stem with its score."""
     scores = {(row["track"], row["instrument"]): row["score"] for row in stem_table.read(audit, ("score",))}
     rows = stem_table.read(truth, ("wrong", "kind", "level_db"))
     return [row | {"score": scores.get((row["track"], row["instrument"]), "")} for row in rows]
 
 
 def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: str) -> None:
-    """Score one network on clean songs: global SDR in dB by song and instrument, as JSON."""
+    """Score one network on clean songs and write JSON: song -> instrument -> global SDR in dB.
+
+    Args:
+        run: folder of the networks.
+        seed: the network.
+        songs: folder of the songs.
+        out: the JSON file.
+        device: as for `Separator`.
+        precision: as for `Separator`.
+    """
     from my_submission.src import audio
     from my_submission.src.audio.tracks import track_folders
     from my_submission.src.common.atomic import atomic_file

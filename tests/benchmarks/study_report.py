@@ -1,6 +1,7 @@
-"""What came of the study, as a table, a figure and JSON.
+"""Write the results of the study as tables, a figure and JSON.
 
-Intervals are paired bootstraps: songs and seeds are drawn with replacement, the same for both sides of a difference.
+Confidence intervals are paired bootstraps: songs and seeds are drawn with replacement, the same ones for both sides of a
+difference.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from typing import Any
 import numpy as np
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")
-LEVELS = ((-20, -17.5), (-17.5, -15), (-15, -12.5), (-12.5, -10))  # dB, of bleeding
-DRAWS = 10_000
+LEVELS = ((-20, -17.5), (-17.5, -15), (-15, -12.5), (-12.5, -10))  # ranges of the level of bleeding, dB
+DRAWS = 10_000  # of the bootstrap
 
 Scores = Mapping[str, Mapping[str, float]]  # song -> instrument -> dB
-Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # condition -> means [draws], in; [draws], out
+Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # (condition -> means [draws]) -> [draws]
 
 QUESTIONS: dict[str, tuple[str, Statistic]] = {
-    "what label noise costs": ("dB", lambda m: m["clean"] - m["noise, plain"]),
+    "cost of label noise": ("dB", lambda m: m["clean"] - m["noise, plain"]),
     "coarse mask over plain, label noise": ("dB", lambda m: m["noise, coarse mask"] - m["noise, plain"]),
     "audited over coarse mask, label noise": ("dB", lambda m: m["noise, audited"] - m["noise, coarse mask"]),
-    "of that cost, what auditing gets back": (
+    "share of that cost regained by auditing": (
         "%",
         lambda m: 100 * (m["noise, audited"] - m["noise, plain"]) / (m["clean"] - m["noise, plain"]),
     ),
-    "what bleeding costs": ("dB", lambda m: m["clean"] - m["bleeding, plain"]),
+    "cost of bleeding": ("dB", lambda m: m["clean"] - m["bleeding, plain"]),
     "fine mask over plain, bleeding": ("dB", lambda m: m["bleeding, fine mask"] - m["bleeding, plain"]),
     "fine mask over coarse mask, bleeding": ("dB", lambda m: m["bleeding, fine mask"] - m["bleeding, coarse mask"]),
 }
@@ -43,13 +44,21 @@ def write(
     audits: Mapping[str, Sequence[Mapping[str, str]]],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write table.md, figure.svg and results.json, and print the table."""
+    """Write table.md, figure.svg and results.json, and print the tables.
+
+    Args:
+        folder: folder for the three files.
+        scores: condition -> scores of each seed.
+        curves: condition -> q -> mean score in dB, for the conditions that have a mask.
+        audits: audit -> rows of truth.csv with the column `score`.
+        facts: settings of the study.
+    """
     means = {
         name: np.array([[fmean(song.values()) for song in seed.values()] for seed in seeds]) for name, seeds in scores.items()
     }
     drawn = bootstrap(means)
     answers = {question: (unit, *interval(statistic(drawn))) for question, (unit, statistic) in QUESTIONS.items()}
-    # the point itself is not the bootstrap's median, but the measured one
+    # points are the measured differences, not the medians of the bootstrap
     whole = {name: np.array([values.mean()]) for name, values in means.items()}
     points = {question: float(statistic(whole)[0]) for question, (_, statistic) in QUESTIONS.items()}
     found = {name: areas(rows) for name, rows in audits.items()}
@@ -81,6 +90,7 @@ def write(
 def _score_table(
     scores: Mapping[str, Sequence[Scores]], means: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]
 ) -> list[str]:
+    """Return the lines of the table of scores."""
     lines = [f"| trained on | {' | '.join(INSTRUMENTS)} | mean | 95 % interval |", "|---" * (len(INSTRUMENTS) + 3) + "|"]
     for name, seeds in scores.items():
         by_instrument = [fmean(song[instrument] for seed in seeds for song in seed.values()) for instrument in INSTRUMENTS]
@@ -91,12 +101,12 @@ def _score_table(
 
 
 def song_mean(scores: Scores) -> float:
-    """The mean over songs and instruments, dB."""
+    """Return the mean over songs and instruments in dB."""
     return fmean(fmean(song.values()) for song in scores.values())
 
 
 def bootstrap(means: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Condition -> scores [seeds, songs] in, condition -> means of redrawn ones [draws] out; all draw the same."""
+    """Turn scores [seeds, songs] per condition into means of redrawn scores [draws]; all conditions share the draws."""
     rng = np.random.default_rng(0)
     seeds, songs = next(iter(means.values())).shape
     weights = [np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(DRAWS)]) / n for n in (seeds, songs)]
@@ -104,13 +114,13 @@ def bootstrap(means: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Where 95 % of them are."""
+    """Return the central 95 % interval."""
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
 def areas(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Area under the ROC curve of an audit, over all, and by kind of label noise or level of bleeding."""
+    """Return the area under the ROC curve of an audit: for all wrong stems, and by kind of label noise or level of bleeding."""
     right = [row for row in rows if row["wrong"] == "no"]
     wrong = [row for row in rows if row["wrong"] == "yes"]
     groups: dict[str, list[Mapping[str, str]]] = {"all": wrong}
@@ -123,11 +133,12 @@ def areas(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
 
 
 def _scores(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
+    """Return the scores of the rows that have one."""
     return np.array([float(row["score"]) for row in rows if row["score"] != ""])
 
 
 def area(right: np.ndarray, wrong: np.ndarray) -> float:
-    """The probability that a right stem scores higher than a wrong one; equal scores count half."""
+    """Return the probability that a right stem scores higher than a wrong one; equal scores count half."""
     if not (len(right) and len(wrong)):
         return math.nan
     difference = right[:, None] - wrong[None, :]
@@ -135,7 +146,7 @@ def area(right: np.ndarray, wrong: np.ndarray) -> float:
 
 
 def figure(means: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) -> str:
-    """A line per condition: its networks as dots, their mean, and the interval of it. As SVG, for light and dark pages."""
+    """Draw an SVG with a row per condition: the networks as circles, their mean as a dot, its interval as a line."""
     left, width, row, top = 190, 430, 34, 26
     values = [
         *(value for points in means.values() for value in points.mean(axis=1)),
@@ -150,7 +161,7 @@ def figure(means: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]) -> 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
         'font-family="sans-serif" font-size="13">',
-        "<title>Mean SDR on clean songs, by what the networks were trained on</title>",
+        "<title>Mean SDR on clean songs, by training data</title>",
         "<style>text{fill:#222}.g{stroke:#ccc}.i{stroke:#36c;stroke-width:2}.m{fill:#36c}.d{fill:none;stroke:#36c}"
         "@media(prefers-color-scheme:dark){text{fill:#ddd}.g{stroke:#444}.i,.d{stroke:#8af}.m{fill:#8af}}</style>",
     ]

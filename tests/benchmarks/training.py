@@ -1,10 +1,10 @@
-"""How fast training is, and how much memory a step takes.
+"""Measure the speed of the data loader, and the speed and peak memory of a training step.
 
-    python tests/benchmarks/training.py             # a GPU at the published size; a CPU at a small one
+    python tests/benchmarks/training.py             # GPU: published size; CPU: a small network
     python tests/benchmarks/training.py --tracks 100 --seconds 200
 
-The loader alone: samples a second (a sample is four chunks of 5.9 s, the published size) with 0, 1 and 2 workers, from wav and
-from flac. The step alone: steps a second and peak memory, with and without activation checkpointing.
+The loader is measured without training, from wav and flac files, with 0, 1 and 2 workers, in samples per second; a sample has
+four chunks of 5.9 s, the published size. The step is measured without a loader, with and without activation checkpointing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PUBLISHED = ROOT / "my_submission" / "ckpts" / "modelA" / "config.yaml"
 
 
 def main() -> None:
-    """Print both tables."""
+    """Measure the loader, then the step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=60, help="of each track")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--tracks", type=int, default=12, help="number of tracks (default: 12)")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of each track in seconds (default: 60)")
+    parser.add_argument("--steps", type=int, default=10, help="number of measured batches and steps (default: 10)")
     options = parser.parse_args()
     config = load_config(PUBLISHED)
     for suffix in ("wav", "flac"):
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def write_tracks(folder: Path, suffix: str, tracks: int, seconds: float, config: Config) -> None:
-    """Noise that falls off towards high frequencies, so that flac has something to do."""
+    """Write tracks of noise with weak high frequencies, which flac can compress."""
     rng = np.random.default_rng(0)
     num_samples = round(seconds * config.audio.sample_rate)
     for i in range(tracks):
@@ -63,21 +63,21 @@ def write_tracks(folder: Path, suffix: str, tracks: int, seconds: float, config:
 
 
 def measure_loader(folder: Path, suffix: str, steps: int, config: Config) -> None:
-    """Batches as fast as they come, without anybody who trains on them; the files are in the system's cache."""
+    """Measure how fast the loader makes batches; the files are in the system's cache."""
     begin = time.perf_counter()
     mixes = RandomMixes(open_tracks([folder], config), config, seed=0)
     print(f"{suffix}: {len(mixes.tracks)} tracks checked in {time.perf_counter() - begin:.2f} s")
     batch_size = config.training.batch_size
     for workers in (0, 1, 2):
         data = batches(mixes, range(steps + 1), batch_size, workers=workers)
-        next(data)  # the workers have started
+        next(data)  # start the workers
         begin = time.perf_counter()
         count = sum(len(batch.sources) for batch in data)
         print(f"{suffix}, {workers} workers: {count / (time.perf_counter() - begin):6.1f} samples/s")
 
 
 def measure_step(steps: int, config: Config) -> None:
-    """Each case in a process of its own, so that peaks are its own too."""
+    """Measure the step with and without activation checkpointing, in new processes so that their peaks are independent."""
     cuda = torch.cuda.is_available()
     if not cuda:
         config = small(config)
@@ -95,18 +95,18 @@ def measure_step(steps: int, config: Config) -> None:
 
 
 def small(config: Config) -> Config:
-    """A network like the published one, narrower and shallower, on chunks a quarter as long with a quarter of the bins."""
+    """Shrink the published config: a narrower and shallower network, on chunks with a quarter of the frames and bins."""
     model = dataclasses.replace(config.model, num_channels=16, growth=8, num_scales=3)
     audio = dataclasses.replace(config.audio, dim_f=1024, n_fft=2048, dim_t=64, chunk_size=config.audio.hop_length * 63)
     return dataclasses.replace(config, model=model, audio=audio)
 
 
 def run_steps(config: Config, steps: int, cuda: bool) -> None:
-    """Steps on noise. The peak is torch's on a GPU; on a CPU it is what the process grew by."""
+    """Train on noise and print the speed and the peak memory: that of torch on a GPU, the growth of the process on a CPU."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     device = torch.device("cuda" if cuda else "cpu")
     torch.backends.cudnn.benchmark = True
-    torch.set_num_threads(1)  # on a CPU that others use too, more threads wait for each other most of the time
+    torch.set_num_threads(1)  # on a shared CPU, several threads would mostly wait for each other
     trainer = Trainer(config, seed=0, device=device, precision="fp16" if cuda else "fp32")
     shape = (config.training.batch_size, len(config.training.instruments), config.audio.num_channels, config.audio.chunk_size)
     sources = 0.1 * torch.randn(shape)
@@ -115,9 +115,9 @@ def run_steps(config: Config, steps: int, cuda: bool) -> None:
     seconds = []
     for _ in range(steps):
         begin = time.perf_counter()
-        trainer.step(sources)  # reads its loss back, so the GPU has done its work
+        trainer.step(sources)  # reads back its loss, so the GPU has finished
         seconds.append(time.perf_counter() - begin)
-    speed = 1 / statistics.median(seconds)  # other programs may have taken the processor in between
+    speed = 1 / statistics.median(seconds)  # the median ignores steps during which other programs had the processor
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024  # Linux counts in KiB
     peak = torch.cuda.max_memory_allocated() if cuda else grown
     word = "with" if config.training.activation_checkpointing else "without"

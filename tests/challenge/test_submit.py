@@ -133,12 +133,12 @@ def test_first_submission_same_name_nothing_changed_and_the_next_one(repository:
     )
 
     before = repository.state()
-    assert "submission-first-try is there already" in repository.submit("--no-run", "first try", status=1)
+    assert "submission-first-try exists already" in repository.submit("--no-run", "first try", status=1)
     assert "nothing has changed since submission-first-try" in repository.submit("--no-run", "again", status=1)
     assert repository.state() == before
 
     repository.git("tag", "-d", "submission-first-try")  # as in another clone
-    assert "the remote has a tag submission-first-try" in repository.submit("--no-run", "first-try", status=1)
+    assert "submission-first-try exists on the remote already" in repository.submit("--no-run", "first-try", status=1)
 
     (root / "notes.txt").write_text("now it is part of it")
     repository.git("add", "notes.txt")
@@ -159,7 +159,7 @@ def test_wrong_flags_are_set_and_a_dry_run_leaves_everything_as_it_was(repositor
     assert repository.state() == before
     assert "set for leaderboard A: labelnoise true, bleeding false" in printed
     assert f"A\t{CHECKPOINTS[0]}" in printed
-    assert "would commit this, make the tag submission-flags, and push both to aicrowd" in printed
+    assert "would commit this, create the tag submission-flags, and push both to aicrowd" in printed
 
     assert "aicrowd.json was changed" in repository.submit("--no-run", "flags")
     sent = json.loads(repository.git("show", "submission-flags:aicrowd.json", cwd=repository.remote))
@@ -296,14 +296,14 @@ def test_without_git_lfs_a_large_file_is_refused(repository: Repository, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a name for the submission is expected"),
+        ([], "expected a name for the submission"),
         ([""], "the name is empty"),
-        (["one", "two"], "one name is expected, found 'one' and 'two'"),
+        (["one", "two"], "expected one name, found 'one' and 'two'"),
         (["--force", "name"], "no such option: --force"),
-        (["a..b"], "git takes no tag 'submission-a..b'"),
-        (["what?"], "git takes no tag 'submission-what?'"),
-        (["--user"], "--user wants a name"),
-        (["--user", "me@host/", "name"], "'me@host/' is no AIcrowd user name"),
+        (["a..b"], "git does not accept the tag 'submission-a..b'"),
+        (["what?"], "git does not accept the tag 'submission-what?'"),
+        (["--user"], "--user needs a name"),
+        (["--user", "me@host/", "name"], "'me@host/' is not an AIcrowd user name"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str) -> None:
@@ -316,8 +316,8 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
 def test_states_of_the_repository_that_are_refused(repository: Repository) -> None:
     repository.git("remote", "set-url", "aicrowd", str(repository.folder / "nowhere"))
     assert "cannot be read" in repository.submit("name", status=1)
-    assert "there is one, 'aicrowd'" in repository.submit("--user", "me", "name", status=1)
+    assert "the remote 'aicrowd' exists" in repository.submit("--user", "me", "name", status=1)
     repository.git("switch", "--quiet", "--detach")
     assert "HEAD is detached" in repository.submit("name", status=1)
     shutil.rmtree(repository.root / ".git")
-    assert "is no git repository" in repository.submit("name", status=1, GIT_CEILING_DIRECTORIES=str(repository.folder))
+    assert "is not a git repository" in repository.submit("name", status=1, GIT_CEILING_DIRECTORIES=str(repository.folder))

@@ -1,4 +1,4 @@
-"""Procedural songs: the same everywhere, whole, and music enough to be worth separating."""
+"""Synthetic songs: identical on every machine, complete, and enough like music to be worth separating."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RATE = 44100
 STEMS = ["bass", "drums", "other", "vocals"]
 FILES = sorted(f"{name}.wav" for name in [*STEMS, "mixture"])
 
-# SHA-256 of make_song(seed, 1.5), its stems in alphabetical order.
+# SHA-256 of make_song(seed, 1.5), stems in alphabetical order.
 #
-# Why the exact samples may be demanded of any machine: the last bit of exp, sin and FFTs differs from CPU to CPU, but
-# nothing amplifies it. With numpy's SSE4, AVX2, FMA and AVX512 code switched off, samples of these songs differ by 2e-11 of a
-# 16-bit step before they are rounded (of others, by 5e-8 at most), and none lies nearer than MARGIN to where rounding turns;
-# a test below sees to that. A numpy whose generators draw other numbers would change the songs; requirements.txt pins it.
+# Every machine must give exactly these samples. The last bit of exp, sin and FFTs differs between CPUs, but nothing
+# amplifies it: with numpy's SSE4, AVX2, FMA and AVX512 code switched off, the samples of these songs change by 2e-11 of a
+# 16-bit step before rounding (those of other songs by 5e-8 at most). No sample of them lies within MARGIN of a rounding
+# boundary, which a test below checks. Another numpy could draw other random numbers; requirements.txt pins it.
 HASHES = {
     33: "f66db1e19b2b5b3e3fbd92fba1d77655cac2f0955bc799cfc96d67bdb5da8136",
     45: "6667f10a39fa2c2c2d25abd84ee67f967c05c25ad5548788162b861f5158aa02",
@@ -41,18 +41,18 @@ def digest(song: dict[str, np.ndarray]) -> str:
 
 
 def decibels(sound: np.ndarray) -> float:
-    """RMS of 16-bit samples, dB below full scale."""
+    """Return the RMS of 16-bit samples in dB relative to full scale."""
     return float(10 * np.log10(np.mean((sound / 32768.0) ** 2) + 1e-12))
 
 
 def spectrum(stem: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power [F] of a stem's middle and the frequencies [F] in Hz."""
+    """Return the power spectrum [F] of a stem's mono sum, and the frequencies [F] in Hz."""
     mono = stem.mean(axis=1)
     return np.abs(np.fft.rfft(mono)) ** 2, np.fft.rfftfreq(len(mono), 1 / RATE)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command in this process: status, output, errors."""
+    """Run the command in this process; return its status, output and errors."""
     status = cli.run(synth.main, [*map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -60,26 +60,26 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 @pytest.fixture(scope="module")
 def songs() -> list[dict[str, np.ndarray]]:
-    """Six songs of ten seconds."""
+    """Make six songs of ten seconds."""
     return [make_song(seed, 10.0) for seed in range(6)]
 
 
 @pytest.mark.parametrize("seed", HASHES)
-def test_a_seed_gives_the_song_it_always_gave(seed: int) -> None:
+def test_songs_match_their_hashes(seed: int) -> None:
     assert digest(make_song(seed, 1.5)) == HASHES[seed]
 
 
 @pytest.mark.parametrize("seed", HASHES)
-def test_hashed_songs_keep_clear_of_where_rounding_turns(seed: int) -> None:
+def test_hashed_songs_keep_away_from_rounding_boundaries(seed: int) -> None:
     for stem in mix.record(seed, 1.5).values():
         steps = 32767 * stem
         assert np.abs(steps - np.floor(steps) - 0.5).min() > MARGIN
 
 
-def test_another_processor_writes_the_same_files(
+def test_files_are_the_same_without_the_processors_vector_units(
     tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # what this one has beyond the least numpy runs on
+    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # instruction sets of this CPU above numpy's baseline
     result = run_python(
         *("-m", "my_submission", "synth", tmp_path / "out", "--songs", 2, "--seconds", 1.5, "--seed", 41),
         NPY_DISABLE_CPU_FEATURES=" ".join(found),
@@ -89,7 +89,7 @@ def test_another_processor_writes_the_same_files(
     assert [folder.name for folder in folders] == ["song_000041", "song_000042"]
     for seed, folder in zip((41, 42), folders, strict=True):
         assert sorted(path.name for path in folder.iterdir()) == FILES
-        song = make_song(seed, 1.5)  # song i is that of seed K + i, whatever else the run made
+        song = make_song(seed, 1.5)  # song i depends on the seed K + i only
         written = {path.stem: soundfile.read(path, dtype="int16") for path in folder.iterdir()}
         for name in STEMS:
             np.testing.assert_array_equal(written[name][0], song[name])
@@ -97,11 +97,11 @@ def test_another_processor_writes_the_same_files(
         assert {rate for _, rate in written.values()} == {RATE}
         total = sum(song[name].astype(int) for name in STEMS)
         np.testing.assert_array_equal(written["mixture"][0], total)
-        mixture = audio.read(folder / "mixture.wav")[0]  # and so it is for who reads floats
+        mixture = audio.read(folder / "mixture.wav")[0]  # also when read as floats
         np.testing.assert_array_equal(mixture, sum(audio.read(folder / f"{name}.wav")[0] for name in STEMS))
 
 
-def test_levels_are_those_of_records(songs: list[dict[str, np.ndarray]]) -> None:
+def test_levels_are_like_those_of_records(songs: list[dict[str, np.ndarray]]) -> None:
     for song in songs:
         assert sorted(song) == STEMS
         mixture = sum(stem.astype(int) for stem in song.values())
@@ -112,7 +112,7 @@ def test_levels_are_those_of_records(songs: list[dict[str, np.ndarray]]) -> None
             assert stem.dtype == np.int16
             assert np.abs(stem).max() < 0.951 * 32768
             assert decibels(stem) > -38
-            assert abs(stem.mean()) < 5  # no direct current
+            assert abs(stem.mean()) < 5  # no DC offset
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0])
@@ -122,7 +122,7 @@ def test_all_stems_sound_in_short_songs_too(seconds: float) -> None:
             assert decibels(stem) > -40
 
 
-def test_stems_sound_like_what_they_are_called(songs: list[dict[str, np.ndarray]]) -> None:
+def test_stems_have_the_spectra_of_their_instruments(songs: list[dict[str, np.ndarray]]) -> None:
     below, flatness = [], {name: [] for name in STEMS}
     for song in songs:
         power, frequencies = spectrum(song["bass"])
@@ -138,7 +138,7 @@ def test_stems_sound_like_what_they_are_called(songs: list[dict[str, np.ndarray]
     assert min(means, key=means.get) == "bass"
 
 
-def test_stems_are_no_copies_of_each_other(songs: list[dict[str, np.ndarray]]) -> None:
+def test_stems_are_not_correlated(songs: list[dict[str, np.ndarray]]) -> None:
     for song in songs:
         correlation = np.corrcoef([song[name].mean(axis=1) for name in STEMS])
         assert np.abs(correlation - np.eye(4)).max() < 0.15
@@ -151,13 +151,13 @@ def test_songs_differ_and_instruments_rest(songs: list[dict[str, np.ndarray]]) -
     assert len({plan.groove.name for plan in plans}) > 8
     for name in (*STEMS[:2], "vocals"):
         shares = [len(list(plan.bars_of(name))) / len(plan.bars) for plan in plans]
-        assert min(shares) >= 0.4  # of bars, the last one of which may be cut off
+        assert min(shares) >= 0.4  # less than a half, because the last bar may be cut off
         assert np.mean(np.array(shares) < 1) > 0.5
     first = [song["drums"][:RATE, 0] for song in songs]
     assert len({sound.tobytes() for sound in first}) == len(songs)
 
 
-def test_what_is_there_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_songs_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "out"
     assert run(capsys, out, "--songs", 1, "--seconds", 1, "--seed", 9)[:2] == (0, f"{out}: 1 song of 1 s made\n")
     before = (out / "song_000009" / "bass.wav").stat().st_mtime_ns
@@ -169,16 +169,15 @@ def test_what_is_there_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixt
     folder = out / "song_000009"
     assert status == 2
     assert errors.splitlines()[-1] == (
-        f"error: {folder / 'mixture.wav'}: lasts 1 s, expected 2 s in a song that is there already; delete {folder}, "
-        "or name another OUT"
+        f"error: {folder / 'mixture.wav'}: lasts 1 s, expected 2 s in an existing song; delete {folder}, or choose another OUT"
     )
     (folder / "drums.wav").unlink()
     status, _, errors = run(capsys, out, "--songs", 1, "--seconds", 1, "--seed", 9)
     assert status == 2
-    assert "drums.wav: is missing, expected 1 s in a song that is there already" in errors
+    assert "drums.wav: is missing, expected 1 s in an existing song" in errors
 
 
-def test_a_song_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_song_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(path: Path, *rest: object) -> None:
         if path.name == "drums.wav":
             raise KeyboardInterrupt
@@ -187,7 +186,7 @@ def test_a_song_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     write = audio.write
     monkeypatch.setattr(audio, "write", stop)
     (tmp_path / ".song.partial").mkdir()
-    (tmp_path / ".song.partial" / "left.wav").touch()  # by a run that was killed
+    (tmp_path / ".song.partial" / "left.wav").touch()  # left by a killed run
     with pytest.raises(KeyboardInterrupt):
         synth.write_song(tmp_path / "song", 0, 1.0)
     assert list(tmp_path.iterdir()) == []
@@ -218,11 +217,11 @@ def test_bad_options_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
     file.touch()
     status, _, errors = run(capsys, file)
-    assert (status, errors) == (2, f"error: {file}: is a file, expected a folder or a name that is free\n")
+    assert (status, errors) == (2, f"error: {file}: is a file, expected a folder or an unused name\n")
     status, _, errors = run(capsys, file / "below", "--songs", 1, "--seconds", 1)
     assert status == 2
     assert f"error: {file / 'below' / 'song_000000'}: cannot be written (Not a directory)" in errors
@@ -235,7 +234,7 @@ def test_impossible_songs_are_refused(seed: int, seconds: float) -> None:
         make_song(seed, seconds)
 
 
-def test_phases_are_counted_without_error() -> None:
+def test_phases_do_not_drift() -> None:
     phase = waves.cycles(440.0, RATE * 60)
     assert np.all((phase >= 0) & (phase < 1))
     expected = (440.0 / RATE * np.arange(RATE * 60)) % 1
@@ -245,27 +244,27 @@ def test_phases_are_counted_without_error() -> None:
     np.testing.assert_array_equal(curve, phase[:RATE])
 
 
-def test_a_moving_filter_that_passes_all_gives_back_the_sound() -> None:
+def test_a_moving_filter_with_unit_gain_returns_the_sound() -> None:
     sound = np.random.default_rng(0).standard_normal(300 * 64 + 17)
-    shapes = np.zeros((len(sound) // 64 + 2, 1))  # more frames than are filtered at a time
+    shapes = np.zeros((len(sound) // 64 + 2, 1))  # more frames than one batch
     passed = filters.moving_filter(sound, shapes, lambda part: np.ones((len(part), 129), complex), 64)
     np.testing.assert_allclose(passed, sound, atol=1e-12)
 
 
-def test_the_limiter_keeps_stems_and_sum_below_its_ceiling_and_in_proportion() -> None:
+def test_the_limiter_keeps_stems_and_their_sum_below_the_ceiling_and_in_proportion() -> None:
     rng = np.random.default_rng(1)
     before = {name: 3 * rng.standard_normal((2, 5000)) * (rng.random(5000) < 0.1) for name in ("vocals", "drums")}
     after = {name: stem.copy() for name, stem in before.items()}
     mix.limit(after)
     for sound in (*after.values(), sum(after.values())):
         assert np.abs(sound).max() <= mix.CEILING + 1e-12
-    assert max(np.abs(sound).max() for sound in after.values()) > 0.5  # and does no more than it must
+    assert max(np.abs(sound).max() for sound in after.values()) > 0.5  # limits no more than necessary
     np.testing.assert_allclose(after["drums"] * before["vocals"], before["drums"] * after["vocals"], atol=1e-12)
     gains = [after[name][before[name] != 0] / before[name][before[name] != 0] for name in before]
     assert all(np.all((gain > 0) & (gain <= 1)) for gain in gains)
 
 
-def test_quiet_rests_do_not_count_as_loudness() -> None:
+def test_loudness_ignores_rests() -> None:
     sound = np.sin(np.arange(20 * effects.BLOCK))
     with_rest = np.concatenate([sound, np.zeros(200 * effects.BLOCK)])
     assert effects.loudness(with_rest) == pytest.approx(effects.loudness(sound))
@@ -273,5 +272,5 @@ def test_quiet_rests_do_not_count_as_loudness() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000, 44100, 882001])
-def test_fast_lengths_hold_what_they_must(count: int) -> None:
+def test_fast_lengths_are_long_enough(count: int) -> None:
     assert count <= filters.fast_length(count) <= 2 * count

@@ -1,10 +1,9 @@
-"""Procedural multitrack songs, for demo, tests and benchmarks: <out>/song_000042/{mixture,vocals,drums,bass,other}.wav.
+"""Make synthetic multitrack songs: OUT/song_000042/{mixture,vocals,drums,bass,other}.wav, stereo, 16 bits, 44.1 kHz.
 
     python -m my_submission synth OUT --songs 100 --seconds 20 --seed 0
 
-Song i of a run with --seed K is the song of seed K + i and bears that number, so what it is depends on nothing else but
---seconds. 16 bits, 44.1 kHz, stereo; the mixture is exactly the sum of the stems. Songs that are there are passed over, so
-that the same command goes on where it was interrupted. How they are made: `my_submission.src.synth`.
+A run with --seed K makes the songs K, K + 1, and so on. A song depends on its number and on --seconds only. The mixture is
+exactly the sum of the stems. Existing songs are skipped, so an interrupted command can be repeated.
 """
 
 from __future__ import annotations
@@ -29,15 +28,17 @@ SHORTEST, LONGEST = 1.0, 600.0  # seconds
 
 
 class SynthError(UserError):
-    """A song that cannot be made, or a place where it cannot be put."""
+    """A song cannot be made, or cannot be written."""
 
 
 def make_song(seed: int, seconds: float) -> dict[str, NDArray[np.int16]]:
-    """The stems of the song of a seed: instrument -> [n, 2], int16, at 44.1 kHz. Their sum fits in int16, too.
+    """Make the stems of the song with a seed: instrument -> [n, 2], int16, at 44.1 kHz. Their sum fits in int16, too.
 
-    The same seed and duration give the same samples on every machine. Takes a tenth of the duration, and 10 MB per second.
+    The same seed and duration give the same samples on every machine. It takes about a tenth of the song's duration, and
+    10 MB of memory per second of audio.
 
-    Raises SynthError for a negative seed, and for a duration that is not between 1 and 600 seconds.
+    Raises:
+        SynthError: the seed is negative, or the duration is not between 1 and 600 seconds.
     """
     if seed < 0:
         raise SynthError(f"seed is {seed}, expected 0 or more")
@@ -47,18 +48,22 @@ def make_song(seed: int, seconds: float) -> dict[str, NDArray[np.int16]]:
 
 
 def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
-    """Make a song and write its stems and their sum into `folder`, which appears whole or not at all.
+    """Make a song and write its stems and their mixture into `folder`, which appears complete or not at all.
 
-    Returns whether it was made: False where it is there already.
+    Return False if the folder already holds a song of this duration, else True.
 
-    Raises SynthError, also where something else than this song is there; AudioError where it cannot be written.
+    Raises:
+        SynthError: as for `make_song`; or the folder holds something else, or cannot be made.
+        AudioError: a file cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
         _refuse_other_song(folder, seconds)
         return False
     stems = make_song(seed, seconds)
-    mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
+    mixture = np.zeros_like(stems["vocals"])
+    for stem in stems.values():
+        mixture += stem
     try:
         with atomic_folder(folder) as partial:
             for name, sound in {"mixture": mixture, **stems}.items():
@@ -69,37 +74,37 @@ def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
 
 
 def _refuse_other_song(folder: Path, seconds: float) -> None:
-    """Refuse to pass over a folder that does not hold five files of the right length."""
+    """Refuse a folder that does not hold five files of the right length."""
     for name in ("mixture", *INSTRUMENTS):
         path = folder / f"{name}.wav"
         num_samples = audio.AudioFile(path).num_samples if path.is_file() else 0
         if num_samples != samples(seconds):
             found = f"lasts {num_samples / RATE:g} s" if num_samples else "is missing"
             raise SynthError(
-                f"{path}: {found}, expected {seconds:g} s in a song that is there already; delete {folder}, or name another OUT"
+                f"{path}: {found}, expected {seconds:g} s in an existing song; delete {folder}, or choose another OUT"
             )
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command."""
+    """Run `python -m my_submission synth`."""
     options = _parse(argv)
     if options.out.exists() and not options.out.is_dir():
-        raise SynthError(f"{options.out}: is a file, expected a folder or a name that is free")
+        raise SynthError(f"{options.out}: is a file, expected a folder or an unused name")
     made = 0
     seeds = range(options.seed, options.seed + options.songs)
     for seed in tqdm(seeds, desc=str(options.out), unit="song", disable=None):
         made += write_song(options.out / f"song_{seed:06d}", seed, options.seconds)
-    passed = f", {len(seeds) - made} there already" if made < len(seeds) else ""
-    print(f"{options.out}: {made} {'song' if made == 1 else 'songs'} of {options.seconds:g} s made{passed}")
+    skipped = f", {len(seeds) - made} there already" if made < len(seeds) else ""
+    print(f"{options.out}: {made} {'song' if made == 1 else 'songs'} of {options.seconds:g} s made{skipped}")
     return 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission synth", description=__doc__)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the songs; made where it is missing")
-    parser.add_argument("--songs", type=cli.positive, default=10, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="duration of each (default: %(default)g)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="K", help="number of the first song (default: %(default)s)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the songs; created if it is missing")
+    parser.add_argument("--songs", type=cli.positive, default=10, metavar="N", help="number of songs (default: %(default)s)")
+    parser.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="seconds per song (default: %(default)g)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="K", help="seed of the first song (default: %(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Drums: every kit is drawn, from soft brushes to a drum machine; each drum is hit in a few ways and placed in stereo."""
+"""The drums: a random kit per song, from soft brushes to a drum machine. Each drum has a few sounds and a place in stereo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from my_submission.src.synth.effects import compress, drive, levelled
-from my_submission.src.synth.filters import band, coloured_noise, filtered, high_pass, low_pass
+from my_submission.src.synth.filters import Response, band, coloured_noise, filtered, high_pass, low_pass
 from my_submission.src.synth.grooves import draw_fill
 from my_submission.src.synth.score import Bar, Score
 from my_submission.src.synth.waves import (
@@ -25,18 +25,25 @@ from my_submission.src.synth.waves import (
     times,
 )
 
-WAYS = 3  # different sounds of each drum, so that no two hits in a row are copies
+VARIANTS = 3  # sounds of each drum, so that repeated hits are not copies of each other
 Hit = Callable[[], Sound]
 
 
 def skin(start: float, end: float, bend: float, ring: float) -> Sound:
-    """A drum head: its pitch falls from `start` to `end` Hz within about `bend` seconds, as the tension of the blow goes."""
+    """Return one hit on a drum head.
+
+    Args:
+        start: pitch at the blow, Hz.
+        end: final pitch, Hz.
+        bend: time constant of the fall from `start` to `end`, seconds.
+        ring: time constant of the decay, seconds.
+    """
     count = samples(5 * ring)
     return sine(cycles(end + (start - end) * fall(count, bend), count)) * fall(count, ring)
 
 
 def kick(rng: np.random.Generator) -> Hit:
-    """A head of low pitch, the beater's click, and a saturation that makes it audible on small speakers."""
+    """Draw a bass drum: a low head, the beater's click, and a saturation that makes it audible on small speakers."""
     end, bend = log_uniform(rng, 38, 75), log_uniform(rng, 0.006, 0.045)
     start = end * log_uniform(rng, 1.8, 7)
     ring = log_uniform(rng, 0.05, 0.3)
@@ -44,9 +51,8 @@ def kick(rng: np.random.Generator) -> Hit:
 
     def hit() -> Sound:
         body = drive(skin(start * rng.uniform(0.96, 1.04), end, bend, ring), warmth)
-        beater = coloured_noise(rng, samples(0.03), lambda frequencies: low_pass(frequencies, edge)) * fall(
-            samples(0.03), 0.004
-        )
+        count = samples(0.03)
+        beater = coloured_noise(rng, count, lambda frequencies: low_pass(frequencies, edge)) * fall(count, 0.004)
         body[: len(beater)] += click * beater[: len(body)]
         return body
 
@@ -54,7 +60,7 @@ def kick(rng: np.random.Generator) -> Hit:
 
 
 def snare(rng: np.random.Generator) -> Hit:
-    """Two modes of the head, and wires that rattle in a wide band of noise."""
+    """Draw a snare drum: two modes of the head, and the wires as a wide band of noise."""
     pitch, ratio = log_uniform(rng, 140, 330), rng.uniform(1.4, 1.9)
     ring, rattle = log_uniform(rng, 0.03, 0.16), log_uniform(rng, 0.04, 0.25)
     low, high = log_uniform(rng, 300, 2500), log_uniform(rng, 5000, 15000)
@@ -72,7 +78,7 @@ def snare(rng: np.random.Generator) -> Hit:
 
 
 def clap(rng: np.random.Generator) -> Hit:
-    """Several hands, some milliseconds apart, each a short noise around 1 kHz."""
+    """Draw a clap: several bursts of noise around 1 kHz, some milliseconds apart."""
     low = log_uniform(rng, 500, 1200)
     colour, tail = band(low, low * rng.uniform(2, 6)), log_uniform(rng, 0.04, 0.2)
     gaps = rng.uniform(0.006, 0.014, rng.integers(2, 5))
@@ -89,7 +95,7 @@ def clap(rng: np.random.Generator) -> Hit:
 
 
 def rim(rng: np.random.Generator) -> Hit:
-    """A stick across the rim: two short high modes and wood."""
+    """Draw a rim shot: two short, high modes."""
     pitch, ring = log_uniform(rng, 400, 1900), log_uniform(rng, 0.012, 0.05)
     return lambda: (
         skin(1.1 * pitch, pitch, 0.004, ring)[: samples(5 * ring / 2)]
@@ -98,39 +104,54 @@ def rim(rng: np.random.Generator) -> Hit:
 
 
 def metal(rng: np.random.Generator, low: float, count: int, ring: float) -> Sound:
-    """A plate's sound: a crowd of inharmonic modes above `low` Hz, the high ones dying first, in a wash of noise."""
+    """Return the sound of one hit on a cymbal: inharmonic modes in a wash of noise; high frequencies decay first.
+
+    Args:
+        rng: draws the modes and the noise.
+        low: lowest frequency, Hz.
+        count: number of samples.
+        ring: time constant of the decay at `low`, seconds.
+    """
     modes = low * 2 ** (rng.random(20) * 4)
     clang = rng.uniform(0.05, 0.35)
     sound = np.zeros(count)
     for frequency in modes[modes < 17000]:
-        sound += (
-            clang
-            * rng.uniform(0.3, 1)
-            * sine(cycles(frequency, count, rng.random()))
-            * fall(count, ring * (low / frequency) ** 0.4)
-        )
+        level = clang * rng.uniform(0.3, 1)
+        sound += level * sine(cycles(frequency, count, rng.random())) * fall(count, ring * (low / frequency) ** 0.4)
     for edge, speed in ((low, 1.0), (3 * low, 0.7), (8 * low, 0.4)):
-        wash = coloured_noise(rng, count, lambda frequencies, edge=edge: high_pass(frequencies, min(edge, 9000), 4))
+        wash = coloured_noise(rng, count, _above(min(edge, 9000)))
         sound += rng.uniform(0.5, 1.5) * wash * fall(count, speed * ring)
     return sound / 3
 
 
+def _above(cutoff: float) -> Response:
+    """Return the response of a steep high-pass."""
+    return lambda frequencies: high_pass(frequencies, cutoff, 4)
+
+
 def hats(rng: np.random.Generator) -> tuple[Hit, Hit]:
-    """Closed and open hi-hat: the same two plates, of which the open ones ring."""
+    """Draw a closed and an open hi-hat: the same pair of cymbals, which ring when open."""
     low = log_uniform(rng, 2500, 7500)
     short, long = log_uniform(rng, 0.012, 0.06), log_uniform(rng, 0.12, 0.45)
     return (lambda: metal(rng, low, samples(6 * short), short)), (lambda: metal(rng, low, samples(4 * long), long))
 
 
 def cymbal(rng: np.random.Generator, low: float, ring: float, swell: float) -> Hit:
-    """A crash (low, long, swelling for an instant) or a ride (a stick's ping on a long wash)."""
+    """Draw a crash (low, long, with a swell) or a ride cymbal.
+
+    Args:
+        rng: draws each hit.
+        low: lowest frequency, Hz.
+        ring: time constant of the decay, seconds.
+        swell: level at the blow; below 1 the cymbal swells within 20 ms.
+    """
     count = samples(4 * ring)
     rise = 1 - (1 - swell) * fall(count, 0.02)
     return lambda: metal(rng, low, count, ring) * rise
 
 
 def tom(rng: np.random.Generator, pitch: float) -> Hit:
-    """A head that rings, and a little air."""
+    """Draw a tom: a head that rings, and a little noise from the stick."""
     ring, bend, rise = log_uniform(rng, 0.09, 0.35), log_uniform(rng, 0.02, 0.09), rng.uniform(1.2, 1.9)
     air = rng.uniform(0.05, 0.3)
 
@@ -144,7 +165,7 @@ def tom(rng: np.random.Generator, pitch: float) -> Hit:
 
 
 def shaker(rng: np.random.Generator) -> Hit:
-    """Grains in a box: a short swell of high noise; a long one is a tambourine without its jingles."""
+    """Draw a shaker: a short swell of high noise."""
     low, length = log_uniform(rng, 2500, 7000), log_uniform(rng, 0.03, 0.12)
     colour = band(low, low * rng.uniform(1.5, 3))
     count = samples(3 * length)
@@ -152,8 +173,8 @@ def shaker(rng: np.random.Generator) -> Hit:
     return lambda: 0.7 * coloured_noise(rng, count, colour) * swell
 
 
-def bell(rng: np.random.Generator) -> Hit:
-    """A cowbell, block or conga-like tone: two modes and no noise."""
+def cowbell(rng: np.random.Generator) -> Hit:
+    """Draw a cowbell, a wood block or a conga: two modes and no noise."""
     pitch, ratio, ring = log_uniform(rng, 250, 1600), rng.uniform(1.35, 2.9), log_uniform(rng, 0.03, 0.18)
     count = samples(5 * ring)
     return lambda: (
@@ -162,21 +183,21 @@ def bell(rng: np.random.Generator) -> Hit:
 
 
 class Kit:
-    """One song's drums: for each a few sounds, a level and a place."""
+    """The drums of one song: a few sounds, a level and a pan position for each."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         closed, opened = hats(rng)
         low_tom = log_uniform(rng, 60, 110)
         backbeat = (snare, snare, snare, clap, rim)[rng.integers(5)](rng)
         layer = clap(rng) if rng.random() < 0.15 else None
-        drums: dict[str, tuple[Hit, float, float]] = {  # sound, level in dB, how far from the middle
+        drums: dict[str, tuple[Hit, float, float]] = {  # sound, level in dB, greatest distance from the middle 0..1
             "kick": (kick(rng), 0, 0.03),
             "snare": ((lambda: add_up(backbeat(), layer())) if layer else backbeat, -1, 0.2),
             "closed": (closed, -8, 0.6),
             "open": (opened, -9, 0.6),
             "ride": (cymbal(rng, log_uniform(rng, 2000, 5000), log_uniform(rng, 0.25, 0.9), 1.0), -11, 0.6),
             "crash": (cymbal(rng, log_uniform(rng, 1000, 3000), log_uniform(rng, 0.4, 1.2), 0.4), -13, 0.7),
-            "extra": ((shaker, bell, shaker)[rng.integers(3)](rng), -12, 0.9),
+            "extra": ((shaker, cowbell, shaker)[rng.integers(3)](rng), -12, 0.9),
         }
         for number in range(3):
             drums[f"tom{number}"] = (tom(rng, low_tom * 1.35 ** (2 - number)), -3, 0.6)
@@ -185,27 +206,35 @@ class Kit:
             name: decibels(level + rng.uniform(-4, 4)) * pan(rng.uniform(-far, far)) for name, (_, level, far) in drums.items()
         }
         self.hits = {name: hit for name, (hit, _, _) in drums.items()}
-        self.gains["closed"] = self.gains["open"] * decibels(rng.uniform(-2, 2))  # the same pair of plates
+        self.gains["closed"] = self.gains["open"] * decibels(rng.uniform(-2, 2))  # the same pair of cymbals
         self.rng = rng
 
     def play(self, track: Sound, name: str, time: float, loudness: float, length: float = 9.0) -> None:
-        """Add a hit to a track [2, n]; it is cut short after `length` seconds, as a hi-hat is that closes."""
+        """Add a hit to `track`, in place.
+
+        Args:
+            track: [2, n].
+            name: the drum.
+            time: seconds from the track's beginning.
+            loudness: 0..1.
+            length: the sound is cut after so many seconds, like a hi-hat that closes (default 9).
+        """
         if name not in self.sounds:
-            self.sounds[name] = [peak_one(self.hits[name]()) for _ in range(WAYS)]
-        sound = self.sounds[name][self.rng.integers(WAYS)]
+            self.sounds[name] = [peak_one(self.hits[name]()) for _ in range(VARIANTS)]
+        sound = self.sounds[name][self.rng.integers(VARIANTS)]
         if len(sound) > length * RATE:
             sound = sound[: samples(length)] * np.minimum(1, np.arange(samples(length), 0, -1) / 400)
         add_at(track, sound, time, self.gains[name] * loudness**1.3 * self.rng.uniform(0.9, 1.1))
 
 
 def add_up(one: Sound, two: Sound) -> Sound:
-    """Two sounds at once, as long as the longer."""
+    """Add two sounds [n]; the result is as long as the longer one."""
     count = max(len(one), len(two))
     return np.pad(one, (0, count - len(one))) + np.pad(two, (0, count - len(two)))
 
 
 def peak_one(sound: Sound) -> Sound:
-    """Scaled to a peak of 1, with no step at the end."""
+    """Scale a sound to a peak of 1 and fade its last samples to 0."""
     sound = sound / (np.max(np.abs(sound)) + 1e-9)
     tail = min(200, len(sound))
     sound[-tail:] *= np.linspace(1, 0, tail)
@@ -213,10 +242,10 @@ def peak_one(sound: Sound) -> Sound:
 
 
 def play_drums(rng: np.random.Generator, score: Score) -> Sound:
-    """The drums of a song, stereo [2, n], levelled."""
-    track = np.zeros((2, samples(score.seconds)))
+    """Play the drums of a song: stereo [2, n]."""
+    track: Sound = np.zeros((2, samples(score.seconds)))
     kit = Kit(rng)
-    looseness = rng.uniform(0, 0.009)  # seconds; 0 is a machine
+    looseness = rng.uniform(0, 0.009)  # seconds, standard deviation of the timing; 0 is a drum machine
     ride_from, opening, extra = rng.uniform(0.3, 1.3), rng.uniform(0, 0.25), rng.random() < 0.45
     extra_steps = rng.random(score.steps) < rng.uniform(0.2, 0.7)
     fill_drums = [("tom0", "tom1", "tom2"), ("snare", "snare"), ("tom0", "tom2"), ("snare", "tom1", "kick")][rng.integers(4)]
@@ -239,7 +268,7 @@ def play_drums(rng: np.random.Generator, score: Score) -> Sound:
 
 
 def _bar(rng: np.random.Generator, score: Score, bar: Bar, cymbal_name: str, opening: float) -> list[tuple[int, str, float]]:
-    """The groove in one bar: (step, drum, loudness)."""
+    """Return the hits of one bar: (step, drum, loudness). `opening` is the chance that a hi-hat off the beat is open."""
     events: list[tuple[int, str, float]] = []
     quiet = 0.6 + 0.4 * bar.energy
     for step in range(score.steps):

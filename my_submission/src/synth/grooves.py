@@ -1,12 +1,13 @@
-"""What a drummer plays: grooves as grids of sixteenth notes, changed a little for every song, and fills."""
+"""Drum patterns: grooves as grids of sixteenth notes, varied a little for each song, and fills."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-# One letter per step: X loud, x normal, o soft, . nothing. (tempo range in beats per minute, kick, snare, hats)
+# (tempo range in beats per minute, kick, snare, hats). A grid has one letter per step: X loud, x normal, o soft, . silent.
 GRIDS = {
     "rock": ((85, 165), "X.....x.X.x.....", "....X.......X...", "x.x.x.x.x.x.x.x."),
     "straight": ((75, 140), "X.......X.......", "....X.......X..o", "X.x.X.x.X.x.X.x."),
@@ -28,7 +29,7 @@ LOUDNESS = {"X": 1.0, "x": 0.75, "o": 0.35, ".": 0.0}
 
 @dataclass(frozen=True)
 class Groove:
-    """A song's beat: the loudness of each drum on each step, 0 for none."""
+    """A song's drum pattern: the loudness of each drum on each step, 0 for no hit."""
 
     name: str
     tempo: tuple[float, float]  # beats (of four steps) per minute: from, to
@@ -38,12 +39,12 @@ class Groove:
 
     @property
     def steps(self) -> int:
-        """Steps of a bar."""
+        """Number of steps in a bar."""
         return len(self.kick)
 
 
 def draw_groove(rng: np.random.Generator) -> Groove:
-    """One of the grooves, as no other song has it."""
+    """Draw a groove and vary it."""
     name = list(GRIDS)[rng.integers(len(GRIDS))]
     tempo, *grids = GRIDS[name]
     kick, snare, hats = (np.array([LOUDNESS[letter] for letter in grid]) for grid in grids)
@@ -58,14 +59,14 @@ def draw_groove(rng: np.random.Generator) -> Groove:
     return Groove(name, tempo, tuple(kick), tuple(snare), tuple(hats))
 
 
-def _vary(rng: np.random.Generator, grid: np.ndarray, missing: float, added: float) -> np.ndarray:
-    """Leave some hits out, add some soft ones."""
+def _vary(rng: np.random.Generator, grid: NDArray[np.float64], missing: float, added: float) -> NDArray[np.float64]:
+    """Remove a hit with probability `missing`; add a soft hit on an empty step with probability `added`."""
     kept = np.where(rng.random(len(grid)) < missing, 0.0, grid)
     return np.where((kept == 0) & (rng.random(len(grid)) < added), 0.35, kept)
 
 
 def draw_fill(rng: np.random.Generator, steps: int, names: tuple[str, ...]) -> list[tuple[int, str, float]]:
-    """A fill at the end of a bar: (step, drum, loudness), louder and often lower towards its end."""
+    """Draw a fill at the end of a bar, which gets louder and often lower in pitch: (step, drum, loudness)."""
     length = int(rng.choice([2, 4, 4, 6, 8]))
     chance = rng.uniform(0.55, 1.0)
     hits = []

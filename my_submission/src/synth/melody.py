@@ -1,4 +1,4 @@
-"""What the voice sings: phrases of syllables, with rhythms and contours that come back."""
+"""The melody of the voice: phrases of syllables, with motifs that repeat."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from my_submission.src.synth.score import Bar, Score
 
 VOWELS = ("a", "e", "i", "o", "u", "uh", "ae", "er")
 CONSONANTS = ("", "s", "sh", "f", "h", "t", "k", "p", "m", "n", "l", "r", "w", "y", "d", "b")
-COMMON = (4, 2, 1, 1, 2, 2, 2, 1, 2, 3, 2, 2, 1, 1, 2, 2)  # how often each is drawn
+COMMON = (4, 2, 1, 1, 2, 2, 2, 1, 2, 3, 2, 2, 1, 1, 2, 2)  # relative frequency of each consonant
 
 
 @dataclass(frozen=True)
 class Syllable:
-    """One sung syllable: a consonant just before `start`, then a vowel that may turn into another."""
+    """One sung syllable: a consonant just before `start`, then a vowel that may change into another one."""
 
-    start: float  # seconds, where the vowel begins
-    seconds: float  # of the vowel
+    start: float  # seconds; the beginning of the vowel
+    seconds: float  # duration of the vowel
     pitch: float  # MIDI
     consonant: str
     vowels: tuple[str, str]  # from, to
     effort: float  # 0..1
-    first: bool  # of its phrase: a breath comes before it
+    first: bool  # in its phrase; a breath comes before it
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class _Motif:
     """The rhythm and the contour of one bar of melody."""
 
     starts: tuple[int, ...]  # steps
-    ends: tuple[int, ...]
-    contour: tuple[int, ...]  # degrees of the scale, relative to the middle of the voice
+    ends: tuple[int, ...]  # steps
+    contour: tuple[int, ...]  # degrees of the scale above the bottom of the voice
 
 
 def write_melody(rng: np.random.Generator, score: Score, lowest: float) -> list[Syllable]:
-    """The syllables of a song for a voice whose range begins at the MIDI pitch `lowest`."""
+    """Write the melody of a song for a voice whose lowest note is the MIDI pitch `lowest`."""
     busy = rng.uniform(0.3, 0.9)
     motifs = [[_draw_motif(rng, score, busy) for _ in range(rng.integers(1, 4))] for _ in range(3)]
     rest_chance = rng.uniform(0, 0.35)
     sloppy, legato = rng.uniform(0, 0.02), rng.uniform(0.7, 1.0)
     syllables: list[Syllable] = []
-    before = None
+    before: Bar | None = None
     for bar in score.bars_of("vocals"):
         follows = before is not None and abs(bar.start - before.start - score.steps * score.step) < 1e-6
         before = bar
@@ -68,8 +68,8 @@ def write_melody(rng: np.random.Generator, score: Score, lowest: float) -> list[
 
 
 def _draw_motif(rng: np.random.Generator, score: Score, busy: float) -> _Motif:
-    """A bar that begins on or near the first beat and breathes before its end."""
-    unit = 2 if score.step < 0.17 else 1  # nobody sings faster than about eight syllables a second
+    """Draw a motif that begins on the first beat and often ends before the bar does, for a breath."""
+    unit = 2 if score.step < 0.17 else 1  # singers manage about eight syllables per second
     grid = np.arange(0, score.steps, unit)
     weight = np.where(grid % 4 == 0, 1.3, 0.8) * busy
     chosen = grid[rng.random(len(grid)) < weight]
@@ -79,12 +79,12 @@ def _draw_motif(rng: np.random.Generator, score: Score, busy: float) -> _Motif:
     steps = rng.choice([-4, -2, -1, -1, 0, 0, 1, 1, 2, 3], len(starts))
     contour = [int(rng.integers(1, 7))]
     for step in steps[1:]:
-        contour.append(int(np.clip(contour[-1] + step, -1, 9)))  # near the middle of the range
+        contour.append(int(np.clip(contour[-1] + step, -1, 9)))  # stays within the range of the voice
     return _Motif(tuple(starts), tuple(ends), tuple(contour))
 
 
 def _singable(score: Score, bar: Bar, degree: int, lowest: float, strong: bool) -> float:
-    """A degree above the range's bottom as a pitch; on strong beats the nearest note of the chord."""
+    """Return the pitch of a degree above the bottom of the voice; on strong beats, move it to the nearest note of the chord."""
     bottom = 0
     while score.pitch(bottom) < lowest:
         bottom += 1
@@ -95,5 +95,6 @@ def _singable(score: Score, bar: Bar, degree: int, lowest: float, strong: bool) 
 
 
 def _draw_vowels(rng: np.random.Generator) -> tuple[str, str]:
+    """Draw a vowel and the one it changes into, mostly the same."""
     one, two = rng.integers(0, len(VOWELS), 2)
     return VOWELS[one], VOWELS[two if rng.random() < 0.35 else one]

@@ -1,4 +1,4 @@
-"""What accompanies: two to four parts, each an instrument with a role, a register, an effect chain and a place."""
+"""The accompaniment: two to four parts, each with an instrument, a role, a register, effects and a pan position."""
 
 from __future__ import annotations
 
@@ -25,26 +25,34 @@ ROLES: dict[str, tuple[Patch, ...]] = {
 
 
 def draw_roles(rng: np.random.Generator) -> list[str]:
-    """The parts of a song: chords of some kind first, then anything."""
+    """Draw the roles of a song's parts: chords or held chords first, then any."""
     roles = [("chords", "held")[rng.integers(2)]]
     roles += [list(ROLES)[number] for number in rng.integers(0, len(ROLES), rng.integers(1, 4))]
     return roles
 
 
 def play_other(rng: np.random.Generator, score: Score, roles: list[str]) -> Sound:
-    """All parts together, stereo [2, n]."""
+    """Play all parts of a song and add them up: stereo [2, n]."""
     count = samples(score.seconds)
     track = np.zeros((2, count))
     side = rng.choice([-1, 1])
     for number, role in enumerate(roles):
         part = play_part(rng, score, f"other{number}", role, side * rng.uniform(0, 0.9))
         track += decibels(rng.uniform(-5, 2)) * levelled(part)
-        side = -side  # parts keep out of each other's way
+        side = -side  # alternate, so that parts are apart
     return track
 
 
-def play_part(rng: np.random.Generator, score: Score, name: str, role: str, place: float) -> Sound:
-    """One part, stereo [2, n]; `place` from -1, left, to 1, right."""
+def play_part(rng: np.random.Generator, score: Score, name: str, role: str, position: float) -> Sound:
+    """Play one part of a song: stereo [2, n].
+
+    Args:
+        rng: draws the instrument, the patterns and the effects.
+        score: the song.
+        name: the part's name in the score: other0, other1, ...
+        role: one of ROLES.
+        position: in stereo, from -1 (left) to 1 (right).
+    """
     instrument = ROLES[role][rng.integers(len(ROLES[role]))]
     voice = instrument(rng)
     arrange = {"chords": chords, "held": held, "arpeggio": arpeggio, "line": line}[role]
@@ -57,17 +65,17 @@ def play_part(rng: np.random.Generator, score: Score, name: str, role: str, plac
         for start, length, pitch, velocity in notes:
             late = abs(rng.normal(0, looseness)) if bar.start + start > 0 else 0.0
             loud = velocity * (0.75 + 0.25 * bar.energy) * rng.uniform(0.85, 1)
-            where = np.clip(place + spread * (pitch - low - 8) / 12, -1, 1)
+            where = np.clip(position + spread * (pitch - low - 8) / 12, -1, 1)
             sound = voice(pitch, length * score.step, loud)
             add_at(track, sound, score.time(bar, int(start)) + (start % 1) * score.step + late, pan(where))
     return _effects(rng, score, track, instrument)
 
 
 def _effects(rng: np.random.Generator, score: Score, track: Sound, instrument: Patch) -> Sound:
-    """The pedals and racks of one part. [2, n] -> [2, n]."""
+    """Draw and apply the effects of one part: [2, n] -> [2, n]."""
     if instrument in (tones.string, tones.organ, tones.electric_piano) and rng.random() < 0.3:
         track = drive(levelled(track), log_uniform(rng, 0.3, 6))
-        track = filtered(track, lambda frequencies: tones.low_pass(frequencies, 5000, 3))  # a loudspeaker's paper
+        track = filtered(track, lambda frequencies: tones.low_pass(frequencies, 5000, 3))  # the loudspeaker of the amplifier
     if rng.random() < 0.35:
         mid = track.sum(axis=0)
         track = track + rng.uniform(0.3, 1) * chorus(mid, log_uniform(rng, 0.3, 6), log_uniform(rng, 0.0003, 0.002), 1.0)
@@ -79,13 +87,13 @@ def _effects(rng: np.random.Generator, score: Score, track: Sound, instrument: P
 
 
 def _chord(score: Score, bar: Bar, low: float) -> list[float]:
-    """The chord's pitches in the octave above `low`, the lowest first: neighbouring chords stay close."""
+    """Return a bar's chord in the octave above `low`, the lowest pitch first, so that neighbouring chords are close."""
     pitches = [score.pitch(degree) for degree in score.chord_degrees(bar)]
     return sorted(pitch - 12 * np.floor((pitch - low) / 12) for pitch in pitches)
 
 
 def chords(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], list[Event]]:
-    """Chords in a rhythm: eighths, off the beat, with the kick, or at random; strummed or at once."""
+    """Draw a rhythm of chords: eighths, off the beat, on the kick, at random, or quarters; strummed or not."""
     rhythm = [
         np.arange(score.steps) % 2 == 0,
         np.arange(score.steps) % 4 == 2,
@@ -109,7 +117,7 @@ def chords(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], lis
 
 
 def held(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], list[Event]]:
-    """A chord for a whole bar, perhaps doubled an octave below or above."""
+    """Hold a chord for a whole bar; in some songs, its lowest note is doubled an octave below or above."""
     double = rng.choice([0, 0, -12, 12])
     loud = rng.uniform(0.6, 1)
 
@@ -122,7 +130,7 @@ def held(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], list[
 
 
 def arpeggio(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], list[Event]]:
-    """The chord's notes one after the other, up and down over one or two octaves, with holes."""
+    """Draw an arpeggio: the notes of the chord one after the other over one or two octaves, with rests."""
     pace, octaves = int(rng.choice([1, 2, 2])), int(rng.choice([1, 2]))
     order = rng.integers(0, 3 * octaves, score.steps) if rng.random() < 0.4 else np.arange(score.steps) * rng.choice([1, -1, 2])
     sounds = rng.random(score.steps) < rng.uniform(0.6, 1.1)
@@ -141,9 +149,9 @@ def arpeggio(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], l
 
 
 def line(rng: np.random.Generator, score: Score) -> Callable[[Bar, float], list[Event]]:
-    """A riff: a rhythm and a contour that come back in every bar, moved along with the chord."""
-    starts = np.flatnonzero(rng.random(score.steps) < rng.uniform(0.15, 0.45))
-    starts = [0, *(int(step) for step in starts if step > 0)]
+    """Draw a riff: a rhythm and a contour that repeat in every bar, transposed with the chord."""
+    chosen = np.flatnonzero(rng.random(score.steps) < rng.uniform(0.15, 0.45))
+    starts = [0, *(int(step) for step in chosen if step > 0)]
     contour = np.cumsum(rng.integers(-2, 3, len(starts))) + rng.choice([0, 2, 4])
     ends = [*starts[1:], score.steps]
     fullness = rng.uniform(0.5, 1)

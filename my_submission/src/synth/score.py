@@ -1,4 +1,4 @@
-"""What a song is before anyone plays: tempo, key, chords, sections, and who plays in which."""
+"""The plan of a song: tempo, key, chords, sections, and the parts that play in each section."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from my_submission.src.synth.waves import log_uniform
 
 INSTRUMENTS = ("vocals", "drums", "bass", "other")
 
-SCALES = (  # semitones above the tonic; the common ones stand twice
+SCALES = (  # semitones above the tonic; common scales are listed twice
     (0, 2, 4, 5, 7, 9, 11),
     (0, 2, 4, 5, 7, 9, 11),
     (0, 2, 3, 5, 7, 8, 10),
@@ -21,7 +21,7 @@ SCALES = (  # semitones above the tonic; the common ones stand twice
     (0, 2, 4, 5, 7, 9, 10),
     (0, 2, 3, 5, 7, 8, 11),
 )
-PROGRESSIONS = (  # degrees of the scale, 0 is the tonic
+PROGRESSIONS = (  # degrees of the scale; 0 is the tonic
     (0, 4, 5, 3),
     (0, 5, 3, 4),
     (5, 3, 0, 4),
@@ -40,67 +40,63 @@ CHORDS = ((0, 2, 4), (0, 2, 4), (0, 2, 4, 6), (0, 1, 4), (0, 3, 4), (0, 4), (0, 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: where it is, what it sounds like, who plays."""
+    """One bar: its time, its chord and the parts that play in it."""
 
     start: float  # seconds
     chord: int  # degree of the scale
-    playing: frozenset[str]  # of INSTRUMENTS and of the parts of `other`: other0, other1, ...
-    kind: int  # bars of one kind of section share their melodies and patterns
+    playing: frozenset[str]  # parts: vocals, drums, bass, other0, other1, ...
+    kind: int  # of section, 0..2 (verse, chorus, ...); bars of one kind share melodies and patterns
     energy: float  # 0..1
-    number: int  # within the section
-    first: bool  # of its section
-    last: bool
+    number: int  # position in its section, from 0
+    first: bool  # in its section
+    last: bool  # in its section
 
 
 @dataclass(frozen=True)
 class Score:
-    """A song's plan. A bar has `steps` steps of a sixteenth note each."""
+    """The plan of a song. Each bar has `steps` steps, which are sixteenth notes."""
 
     seconds: float
     bars: tuple[Bar, ...]
     step: float  # seconds
     groove: Groove
-    swing: float  # fraction of a step by which every second one is late
-    tonic: float  # MIDI pitch between 24 and 36, tuning included
-    scale: tuple[int, ...]
-    voicing: tuple[int, ...]  # of CHORDS
+    swing: float  # delay of every second step, as a fraction of a step
+    tonic: float  # MIDI pitch between 24 and 36, including the detuning of the song
+    scale: tuple[int, ...]  # one of SCALES
+    voicing: tuple[int, ...]  # one of CHORDS
 
     @property
     def steps(self) -> int:
-        """Steps of a bar: 16, or 12 in three-four time."""
+        """Number of steps in a bar: 16, or 12 in three-four time."""
         return self.groove.steps
 
     def time(self, bar: Bar, step: float) -> float:
-        """When a step of a bar is, in seconds; steps past the bar's end are in the next."""
+        """Return the time of a step of a bar in seconds; steps past the end of the bar lie in the next one."""
         late = self.swing * (int(step) % 2)
         return bar.start + (step + late) * self.step
 
     def pitch(self, degree: int, octave: int = 0) -> float:
-        """MIDI pitch of a degree of the scale, any whole number, `octave` octaves above the lowest."""
+        """Return the MIDI pitch of a degree of the scale, `octave` octaves up; `degree` may be negative or above 6."""
         return self.tonic + 12 * (octave + degree // 7) + self.scale[degree % 7]
 
     def chord_degrees(self, bar: Bar) -> tuple[int, ...]:
-        """Degrees of the scale in a bar's chord, the root first."""
+        """Return the degrees of the scale in a bar's chord, the root first."""
         return tuple(bar.chord + interval for interval in self.voicing)
 
     def bars_of(self, part: str) -> Iterator[Bar]:
-        """The bars in which a part plays."""
+        """Yield the bars in which a part plays."""
         return (bar for bar in self.bars if part in bar.playing)
 
-    def spans_of(self, part: str) -> list[tuple[float, float]]:
-        """From when to when a part plays, seconds."""
-        return [(bar.start, bar.start + self.steps * self.step) for bar in self.bars_of(part)]
 
-
-def compose(rng: np.random.Generator, seconds: float, parts: int) -> Score:
-    """Draw a song of `seconds` in whose `other` there are `parts` parts."""
+def compose(rng: np.random.Generator, seconds: float, num_others: int) -> Score:
+    """Draw a song of `seconds` whose stem `other` has `num_others` parts."""
     groove = draw_groove(rng)
     step = 60 / log_uniform(rng, *groove.tempo) / 4
     swing = rng.uniform(0, 0.35) if rng.random() < 0.35 else 0.0
     progressions = [_draw_progression(rng) for _ in range(3)]
     sections = _draw_sections(rng, seconds, groove.steps * step)
-    everyone = (*INSTRUMENTS[:3], *(f"other{number}" for number in range(parts)))
-    playing = _draw_playing(rng, sections, seconds, everyone)
+    parts = (*INSTRUMENTS[:3], *(f"other{number}" for number in range(num_others)))
+    playing = _draw_playing(rng, sections, seconds, parts)
     bars: list[Bar] = []
     for (start, length, kind, energy), names in zip(sections, playing, strict=True):
         chords = progressions[kind]
@@ -123,7 +119,7 @@ def compose(rng: np.random.Generator, seconds: float, parts: int) -> Score:
         step=step,
         groove=groove,
         swing=swing,
-        tonic=24 + rng.integers(0, 12) + rng.uniform(-0.3, 0.3),  # nobody tunes to exactly 440 Hz
+        tonic=24 + rng.integers(0, 12) + rng.uniform(-0.3, 0.3),  # most recordings are not tuned to exactly 440 Hz
         scale=SCALES[rng.integers(len(SCALES))],
         voicing=CHORDS[rng.integers(len(CHORDS))],
     )
@@ -136,7 +132,7 @@ def _draw_progression(rng: np.random.Generator) -> tuple[int, ...]:
 
 
 def _draw_sections(rng: np.random.Generator, seconds: float, bar: float) -> list[tuple[float, int, int, float]]:
-    """(start in seconds, bars, kind 0..2, energy 0..1) until `seconds` are full."""
+    """Draw sections until `seconds` are full: (start in seconds, number of bars, kind 0..2, energy 0..1)."""
     energies = rng.uniform(0.2, 1.0, 3)
     sections: list[tuple[float, int, int, float]] = []
     start, kind = 0.0, 0
@@ -150,20 +146,20 @@ def _draw_sections(rng: np.random.Generator, seconds: float, bar: float) -> list
 
 
 def _draw_playing(
-    rng: np.random.Generator, sections: Sequence[tuple[float, int, int, float]], seconds: float, everyone: Sequence[str]
+    rng: np.random.Generator, sections: Sequence[tuple[float, int, int, float]], seconds: float, parts: Sequence[str]
 ) -> list[frozenset[str]]:
-    """Who plays in each section: instruments drop out, but each plays for half of the song or more."""
+    """Draw the parts of each section. Stems rest in some sections, but each stem plays for at least half of the song."""
     starts = np.array([section[0] for section in sections] + [seconds])
     lengths = np.diff(starts)
     chance = {"vocals": 0.25, "drums": 0.18, "bass": 0.18}
-    plays = {name: rng.random(len(sections)) >= chance.get(name, 0.35) for name in everyone}
-    together = rng.random(len(sections)) >= 0.12  # at times all of `other` rests
-    for name in everyone[3:]:
+    plays = {name: rng.random(len(sections)) >= chance.get(name, 0.35) for name in parts}
+    together = rng.random(len(sections)) >= 0.12  # sometimes all parts of `other` rest
+    for name in parts[3:]:
         plays[name] &= together
-    stems = [[name] for name in everyone[:3]] + [list(everyone[3:])]
+    stems = [[name] for name in parts[:3]] + [list(parts[3:])]
     for names in stems:
         for section in rng.permutation(len(sections)):
             sounding = np.any([plays[name] for name in names], axis=0)
             if lengths[sounding].sum() < 0.5 * seconds:
                 plays[names[rng.integers(len(names))]][section] = True
-    return [frozenset(name for name in everyone if plays[name][section]) for section in range(len(sections))]
+    return [frozenset(name for name in parts if plays[name][section]) for section in range(len(sections))]

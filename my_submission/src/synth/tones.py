@@ -1,8 +1,9 @@
-"""The instruments of `other`: each function draws a patch and returns how a note is played on it."""
+"""The instruments of `other`: each function draws a patch and returns a function that plays a note on it."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from my_submission.src.synth.filters import band, coloured_noise, low_pass
 from my_submission.src.synth.waves import (
@@ -21,11 +22,11 @@ from my_submission.src.synth.waves import (
     wander,
 )
 
-ROWS = 12  # wave tables of a moving spectrum
+ROWS = 12  # number of wave tables of a moving spectrum
 
 
 def electric_piano(rng: np.random.Generator) -> Voice:
-    """Frequency modulation: a bar hit by a hammer (ratio 1, by loudness) and the tine's ping (a high ratio, dying at once)."""
+    """Draw an electric piano (frequency modulation): a bar that is brighter when hit harder, and a short, high ping."""
     depth, ping = rng.uniform(0.05, 0.3), rng.uniform(0, 0.12)
     ratio, high = rng.choice([1, 1, 2, 3]), rng.choice([7, 9, 11, 14])
     ring, fading, release = log_uniform(rng, 0.5, 2.5), log_uniform(rng, 0.1, 0.8), rng.uniform(0.05, 0.25)
@@ -42,12 +43,12 @@ def electric_piano(rng: np.random.Generator) -> Voice:
 
 
 def organ(rng: np.random.Generator) -> Voice:
-    """Drawbars: sines at 1/2, 3/2, 1, 2, 3, 4, 5, 6, 8 times the pitch, with a click where contacts close."""
+    """Draw a drawbar organ: sines at 1/2, 3/2, 1, 2, 3, 4, 5, 6 and 8 times the pitch, and a click from the key's contacts."""
     bars = rng.random(9) ** 2 * np.array([0.8, 0.6, 1, 0.8, 0.6, 0.6, 0.3, 0.3, 0.4])
     bars[2] += 0.3
     click, percussion = rng.uniform(0, 0.15), rng.choice([0.0, 0.6]) * rng.random()
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         amplitudes = np.zeros(max(16, len(frequencies)))
         amplitudes[[0, 2, 1, 3, 5, 7, 9, 11, 15]] = bars
         return amplitudes[: len(frequencies)]
@@ -67,9 +68,10 @@ def organ(rng: np.random.Generator) -> Voice:
 
 
 def string(rng: np.random.Generator) -> Voice:
-    """A plucked or hammered string: guitar, harp, clavinet, harpsichord, piano.
+    """Draw a plucked or hammered string: guitar, harp, clavinet, harpsichord, piano.
 
-    Harmonic k starts as sin(pi k place) / k^tilt and dies the faster, the higher it is; two strings a little apart beat.
+    Harmonic k of a string plucked at `place` starts at |sin(pi k place)| / k^tilt; higher harmonics decay faster. Some patches
+    have two slightly detuned strings, which beat.
     """
     place, tilt = rng.uniform(0.04, 0.5), rng.uniform(0.4, 1.4)
     ring, loss = log_uniform(rng, 0.3, 3), log_uniform(rng, 0.02, 0.8)
@@ -77,7 +79,7 @@ def string(rng: np.random.Generator) -> Voice:
     attack, damper = log_uniform(rng, 0.001, 0.006), rng.uniform(0.04, 0.4)
     row_times = np.linspace(0, 1, ROWS)[:, None] ** 2 * 3.0  # seconds
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         number = np.arange(1, len(frequencies) + 1)
         start = np.abs(np.sin(np.pi * number * place)) / number**tilt * low_pass(frequencies, dull)
         return start * np.exp(-row_times * (1 / ring + loss * (number - 1) ** 1.3))
@@ -97,7 +99,7 @@ def string(rng: np.random.Generator) -> Voice:
 
 
 def mallet(rng: np.random.Generator) -> Voice:
-    """A struck bar: a few modes that are no harmonics (tuned to 1:4:10 by its maker, or left at 1 : 2.76 : 5.4)."""
+    """Draw a struck bar: four modes, tuned as on a marimba (1 : 4 : 10), those of a uniform bar (1 : 2.76 : 5.4), or others."""
     modes = np.array([(1, 4, 10, 17), (1, 2.76, 5.4, 8.93), (1, 3, 5.9, 9.2), (1, 2, 3.01, 6.8)][rng.integers(4)])
     modes = modes * np.concatenate([[1], rng.uniform(0.98, 1.02, 3)])
     levels = np.concatenate([[1], rng.uniform(0.03, 0.5, 3)])
@@ -117,14 +119,14 @@ def mallet(rng: np.random.Generator) -> Voice:
 
 
 def _subtractive(rng: np.random.Generator, attack: float, release: float) -> Voice:
-    """Detuned saws, squares or pulses through a resonant low-pass that an envelope moves."""
+    """Draw a subtractive synthesiser: detuned saws, squares or pulses through a resonant low-pass with an envelope."""
     detunes = rng.normal(0, rng.uniform(0.03, 0.16), rng.choice([1, 2, 3]))
     width, closed = rng.choice([0.5, rng.uniform(0.1, 0.4), 0.0]), log_uniform(rng, 250, 2500)
     peak, opening, closing = rng.uniform(0.7, 3), rng.uniform(-1, 4), log_uniform(rng, 0.08, 1.5)
     decay, sustain = log_uniform(rng, 0.1, 1.5), rng.uniform(0.2, 1)
     cutoffs = closed * np.exp2(np.linspace(-1, 4.5, ROWS))[:, None]
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         number = np.arange(1, len(frequencies) + 1)
         start = 1 / number if width == 0 else np.abs(np.sin(np.pi * number * width)) / number
         return start * low_pass(frequencies, cutoffs, 4, peak**0.5)
@@ -144,23 +146,23 @@ def _subtractive(rng: np.random.Generator, attack: float, release: float) -> Voi
 
 
 def pad(rng: np.random.Generator) -> Voice:
-    """A synthesiser that takes its time."""
+    """Draw a synthesiser with a slow attack and release."""
     return _subtractive(rng, log_uniform(rng, 0.12, 0.7), log_uniform(rng, 0.2, 0.9))
 
 
 def synth_pluck(rng: np.random.Generator) -> Voice:
-    """A synthesiser that does not."""
+    """Draw a synthesiser with a fast attack and release."""
     return _subtractive(rng, log_uniform(rng, 0.002, 0.02), log_uniform(rng, 0.03, 0.25))
 
 
 def strings(rng: np.random.Generator) -> Voice:
-    """A section of bowed strings: saws (a string sticks to the bow and slips), each player with a vibrato of their own."""
+    """Draw a section of bowed strings: one saw per player, with independent vibrato."""
     players, dull = rng.integers(2, 5), log_uniform(rng, 1500, 6000)
     attack, release = log_uniform(rng, 0.05, 0.3), rng.uniform(0.1, 0.5)
     rate, depth = rng.uniform(4.5, 6.5), rng.uniform(0.05, 0.25)
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
-        body = 1 + 0.5 * np.cos(2 * np.pi * np.log2(frequencies / 280) * 1.3)  # the resonances of a violin, very roughly
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+        body = 1 + 0.5 * np.cos(2 * np.pi * np.log2(frequencies / 280) * 1.3)  # a rough model of a violin's resonances
         return body * low_pass(frequencies, dull) / np.arange(1, len(frequencies) + 1)
 
     timbre = Timbre(spectra, rng)
@@ -178,14 +180,14 @@ def strings(rng: np.random.Generator) -> Voice:
 
 
 def brass(rng: np.random.Generator) -> Voice:
-    """Brass and brassy leads: the louder, the brighter; the pitch is scooped into and a vibrato comes late."""
+    """Draw a brass instrument: louder notes are brighter, notes begin below their pitch, and vibrato sets in late."""
     tilt, bright, dull = rng.uniform(0.4, 1.2), log_uniform(rng, 1500, 7000), log_uniform(rng, 250, 700)
     attack, release = log_uniform(rng, 0.02, 0.12), rng.uniform(0.05, 0.2)
     scoop, depth, rate = rng.uniform(0, 1.2), rng.uniform(0, 0.35), rng.uniform(4.5, 6.5)
     decay, sustain, breath = log_uniform(rng, 0.1, 0.6), rng.uniform(0.4, 1), rng.uniform(0, 0.05)
-    cutoffs = dull * (bright / dull) ** np.linspace(0, 1, ROWS)[:, None]
+    cutoffs = dull * (bright / dull) ** np.linspace(0, 1, ROWS, dtype=np.float64)[:, None]
 
-    def spectra(frequencies: np.ndarray) -> np.ndarray:
+    def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
         return low_pass(frequencies, cutoffs, 3) / np.arange(1, len(frequencies) + 1) ** tilt
 
     timbre = Timbre(spectra, rng, 0.05)
@@ -202,7 +204,7 @@ def brass(rng: np.random.Generator) -> Voice:
 
 
 def flute(rng: np.random.Generator) -> Voice:
-    """A pipe: few harmonics, a breath that is part of the tone, a vibrato of loudness as much as of pitch."""
+    """Draw a flute: few harmonics, breath noise in the tone, and vibrato of loudness as well as pitch."""
     levels = np.array([1, rng.uniform(0.05, 0.6), rng.uniform(0.02, 0.4), rng.uniform(0, 0.15), rng.uniform(0, 0.1)])
     breath, attack, release = rng.uniform(0.02, 0.2), log_uniform(rng, 0.02, 0.1), rng.uniform(0.05, 0.2)
     rate, depth = rng.uniform(4, 6), rng.uniform(0, 0.2)

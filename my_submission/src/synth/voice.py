@@ -1,6 +1,6 @@
-"""The singer: a glottal source through moving formants, with vibrato, portamento, consonants, breaths and doubles.
+"""The singer: a glottal source through moving formants, with vibrato, portamento, consonants, breaths and doubled takes.
 
-Control curves have one value per HOP; they become audio in `_sing`.
+Control curves have one value per frame of HOP samples; `_sing` interpolates them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from my_submission.src.synth.waves import (
     wander,
 )
 
-HOP = 512  # samples between two shapes of the mouth
-TOP = 13000  # Hz; the mouth passes nothing above
+HOP = 512  # samples per frame of the control curves
+TOP = 13000  # Hz; the mouth blocks higher frequencies
 
 FORMANTS = {  # Hz, the first three of a man's voice (after Peterson and Barney, 1952, rounded)
     "a": (730, 1090, 2440),
@@ -65,31 +65,31 @@ FRICATIVES = {  # band in Hz, seconds, loudness
     "d": (2500, 7000, 0.012, 0.3),
     "b": (300, 1500, 0.012, 0.3),
 }
-GAPS = {"t": 0.05, "k": 0.05, "p": 0.05, "d": 0.03, "b": 0.03}  # seconds for which the mouth is shut before it bursts open
+PLOSIVES = frozenset("tkpdb")  # the mouth is closed, then opens with a burst
 
 
 @dataclass(frozen=True)
 class Singer:
-    """Everything that makes a voice a person's."""
+    """The properties of one voice."""
 
     lowest: float  # MIDI pitch
-    tract: float  # formants relative to a man's: a shorter tract has higher ones
-    bandwidth: float  # of formants, relative
-    tilt: float  # of the glottal source: its harmonic k has 1 / k^tilt
-    breath: float  # noise in the tone, that the mouth shapes as it does the tone
-    air: float  # noise above 5 kHz, from the lips
-    portamento: float  # seconds from note to note
-    scoop: float  # semitones below, where a phrase begins
-    vibrato: float  # semitones
+    tract: float  # frequencies of the formants relative to FORMANTS; a shorter vocal tract has higher ones
+    bandwidth: float  # of the formants, relative
+    tilt: float  # of the glottal source: harmonic k has the amplitude 1 / k^tilt
+    breath: float  # level of the noise that passes through the formants like the tone
+    air: float  # level of the noise above 5 kHz, from the lips
+    portamento: float  # seconds of the glide from note to note
+    scoop: float  # semitones by which a phrase begins below its first note
+    vibrato: float  # depth, semitones
     vibrato_rate: float  # Hz
-    vibrato_delay: float  # seconds
-    drift: float  # semitones
-    sharpness: float  # of consonants
-    speaks: bool  # pitches fall within syllables, as in speech
+    vibrato_delay: float  # seconds from the beginning of the vowel
+    drift: float  # slow random deviation of the pitch, semitones
+    sharpness: float  # loudness of consonants, relative
+    speaks: bool  # pitches fall within a syllable, as in speech
 
 
 def draw_singer(rng: np.random.Generator) -> Singer:
-    """A voice from bass to soprano."""
+    """Draw a voice, from bass to soprano."""
     lowest = rng.uniform(40, 62)
     return Singer(
         lowest=lowest,
@@ -110,12 +110,12 @@ def draw_singer(rng: np.random.Generator) -> Singer:
 
 
 def play_vocals(rng: np.random.Generator, score: Score) -> Sound:
-    """The vocals of a song, stereo [2, n]: a lead, and in some songs doubles, a second voice, echoes."""
+    """Sing the vocals of a song, stereo [2, n]: a lead, and in some songs doubled takes, a second voice or echoes."""
     singer = draw_singer(rng)
     melody = write_melody(rng, score, singer.lowest)
     lead = levelled(_sing(rng, score.seconds, singer, melody))
     lead = compress(drive(lead, rng.choice([0, 0, 0.2, 0.6])), rng.uniform(0.2, 0.7))
-    track = np.outer(pan(rng.uniform(-0.15, 0.15)), lead)
+    track = pan(rng.uniform(-0.15, 0.15))[:, None] * lead
     if rng.random() < 0.45:
         width, level = rng.uniform(0.2, 1), decibels(rng.uniform(-12, -3))
         for side in (-1, 1):
@@ -134,7 +134,7 @@ def play_vocals(rng: np.random.Generator, score: Score) -> Sound:
 
 
 def _again(rng: np.random.Generator, melody: Sequence[Syllable]) -> list[Syllable]:
-    """The same once more, as a person sings it once more: a little off in time and pitch."""
+    """Repeat a melody with small deviations in time and pitch, as in another take."""
     return [
         replace(syllable, start=max(0.0, syllable.start + rng.normal(0, 0.015)), pitch=syllable.pitch + rng.normal(0, 0.06))
         for syllable in melody
@@ -142,13 +142,13 @@ def _again(rng: np.random.Generator, melody: Sequence[Syllable]) -> list[Syllabl
 
 
 def _in_key(score: Score, pitch: float, degrees: int) -> float:
-    """A pitch of the scale, some degrees higher or lower."""
+    """Transpose a pitch by `degrees` of the scale."""
     ladder = np.array([score.pitch(degree) for degree in range(63)])
     return float(ladder[np.argmin(np.abs(ladder - pitch)) + degrees])
 
 
 def _sing(rng: np.random.Generator, seconds: float, singer: Singer, melody: Sequence[Syllable]) -> Sound:
-    """One take of one voice, mono [n]."""
+    """Sing one take of a melody: mono [n]."""
     count = samples(seconds)
     frames = count // HOP + 2
     loud, breath, effort, formants = _mouth(rng, singer, melody, frames)
@@ -165,13 +165,14 @@ def _sing(rng: np.random.Generator, seconds: float, singer: Singer, melody: Sequ
 
 
 def _frame(seconds: float) -> int:
+    """Return the number of a frame, at least 0."""
     return max(0, round(seconds * RATE / HOP))
 
 
 def _mouth(
     rng: np.random.Generator, singer: Singer, melody: Sequence[Syllable], frames: int
 ) -> tuple[Sound, Sound, Sound, NDArray[np.float64]]:
-    """Per frame: how much the cords sound [L], the breath [L], the effort [L], and three formants in Hz [L, 3]."""
+    """Return four control curves: loudness of the vocal cords [L], breath [L], effort [L], and three formants in Hz [L, 3]."""
     loud, breath, effort = np.zeros(frames), np.zeros(frames), np.full(frames, 0.5)
     formants = np.tile(np.array(FORMANTS["uh"], dtype=float), (frames, 1))
     for syllable in melody:
@@ -184,22 +185,22 @@ def _mouth(
             breath[gasp:before] = 0.25 * singer.breath**0.5 * rng.uniform(0.3, 1)
         formants[before:turn] = FORMANTS[syllable.vowels[0]]
         formants[turn : end + 2] = FORMANTS[syllable.vowels[1]]
-        if consonant in FORMANTS:  # voiced: the mouth makes another shape while the cords go on
+        if consonant in FORMANTS:  # voiced: the mouth changes its shape and the vocal cords continue
             formants[before:begin] = FORMANTS[consonant]
-            loud[before:begin] = 0.15 if consonant in GAPS else 0.45
+            loud[before:begin] = 0.15 if consonant in PLOSIVES else 0.45
         elif consonant:
             loud[before:begin] = 0.0
         strength = 0.5 + 0.5 * syllable.effort
         loud[begin:end] = strength * np.linspace(1, 0.75, max(1, end - begin))[: len(loud[begin:end])]
         effort[before:end] = syllable.effort
-    smooth = [_smooth(curve, 3) for curve in (loud, breath + singer.breath * loud, effort)]
     moving = np.stack([_smooth(formants[:, number], 5) for number in range(3)], axis=1)
-    return *smooth, moving * singer.tract
+    return _smooth(loud, 3), _smooth(breath + singer.breath * loud, 3), _smooth(effort, 3), moving * singer.tract
 
 
 def _intonation(rng: np.random.Generator, singer: Singer, melody: Sequence[Syllable], frames: int) -> Sound:
-    """The pitch per frame, MIDI [L]: notes, the way between them, vibrato, drift."""
-    pitch, depth = np.full(frames, melody[0].pitch if melody else 60.0), np.zeros(frames)
+    """Return the MIDI pitch of each frame [L]: notes, portamento, vibrato and drift."""
+    pitch: Sound = np.full(frames, melody[0].pitch if melody else 60.0)
+    depth: Sound = np.zeros(frames)
     for syllable in melody:
         begin, end = max(0, _frame(syllable.start) - 4), _frame(syllable.start + syllable.seconds)
         pitch[begin:] = syllable.pitch
@@ -217,7 +218,7 @@ def _intonation(rng: np.random.Generator, singer: Singer, melody: Sequence[Sylla
 
 
 def _glottis(rng: np.random.Generator, singer: Singer, pitch: Sound, effort: Sound) -> Sound:
-    """What the vocal cords send up [n]: harmonics that fall with frequency, more slowly under effort, and irregular."""
+    """Return the sound of the vocal cords [n]: slightly irregular harmonics, with a flatter spectrum at high effort."""
     tilts = singer.tilt + np.linspace(0.8, -0.25, 6)[:, None]
 
     def spectra(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -232,18 +233,19 @@ def _glottis(rng: np.random.Generator, singer: Singer, pitch: Sound, effort: Sou
 
 
 def _formant_filter(formants: NDArray[np.float64], singer: Singer) -> NDArray[np.complex128]:
-    """Frames of three formants [L, 3] -> the mouth's responses [L, F]: resonances in a row, fixed ones above the three.
+    """Turn three formants per frame [L, 3] into complex responses of the mouth [L, F].
 
-    A resonance at f0 with bandwidth b has the response f0^2 / (f0^2 - f^2 + i b f): a tube that leaks.
+    The response is a product of resonances: the three formants and seven fixed ones above them. A resonance at f0 with the
+    bandwidth b has the response f0^2 / (f0^2 - f^2 + i b f).
     """
     bins = int(TOP / NYQUIST * 2 * HOP)
-    frequencies = np.arange(bins) * (RATE / (4 * HOP))
-    response = np.ones((len(formants), bins), complex)
+    frequencies = np.arange(bins, dtype=np.float64) * (RATE / (4 * HOP))
+    response = np.ones((len(formants), bins), np.complex128)
     for number in range(3):
         centre = formants[:, number : number + 1]
         width = singer.bandwidth * (50 + 0.04 * centre)
         response *= centre**2 / (centre**2 - frequencies**2 + 1j * width * frequencies)
-    fixed = np.ones(bins, complex)
+    fixed: NDArray[np.complex128] = np.ones(bins, np.complex128)
     for centre in singer.tract * np.array([3500, 4500, 5600, 6700, 7800, 9000, 10200]):
         fixed *= centre**2 / (centre**2 - frequencies**2 + 1j * singer.bandwidth * 0.06 * centre * frequencies)
     fixed *= high_pass(frequencies, 80) * low_pass(frequencies, 0.85 * TOP, 6)
@@ -251,14 +253,14 @@ def _formant_filter(formants: NDArray[np.float64], singer: Singer) -> NDArray[np
 
 
 def _add_consonant(rng: np.random.Generator, sound: Sound, singer: Singer, syllable: Syllable, level: float) -> None:
-    """The noise of a consonant, just before its vowel."""
+    """Add the noise of a consonant to `sound`, in place, just before its vowel. `level` is the RMS of the voice."""
     if syllable.consonant not in FRICATIVES:
         return
     low, high, seconds, loudness = FRICATIVES[syllable.consonant]
     seconds *= rng.uniform(0.7, 1.3)
     count = samples(seconds)
     hiss = coloured_noise(rng, count, band(low * singer.tract, min(high * singer.tract, 16000), 4))
-    if syllable.consonant in GAPS:
+    if syllable.consonant in PLOSIVES:
         hiss *= np.linspace(1, 0, count) ** 2
     else:
         hiss *= np.sin(np.pi * np.arange(count) / count)
@@ -266,7 +268,7 @@ def _add_consonant(rng: np.random.Generator, sound: Sound, singer: Singer, sylla
 
 
 def _smooth(curve: Sound, width: int) -> Sound:
-    """A curve under a Hann window of 2 * width + 1 values."""
+    """Smooth a curve with a Hann window of 2 * width + 1 values."""
     window = np.hanning(2 * width + 3)[1:-1]
     padded = np.concatenate([np.full(width, curve[0]), curve, np.full(width, curve[-1])])
     return np.convolve(padded, window / window.sum(), mode="valid")

@@ -1,4 +1,4 @@
-"""Oscillators, envelopes and noise: what every instrument is made of."""
+"""Oscillators, envelopes and noise: the building blocks of all instruments."""
 
 from __future__ import annotations
 
@@ -8,43 +8,48 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Sound = NDArray[np.float64]  # [n] mono or [2, n] stereo
-Voice = Callable[[float, float, float], Sound]  # (pitch, seconds held, velocity 0..1) -> the note, with what rings on
+Voice = Callable[[float, float, float], Sound]  # (pitch, seconds held, velocity 0..1) -> the note with its release
 
 RATE = 44100  # Hz
 NYQUIST = RATE / 2
-SIZE = 4096  # samples of one period in a wave table
-CYCLE = 1 << 44  # a period in units of the phase counter
+TABLE_SIZE = 4096  # samples of the one period in a wave table
+CYCLE = 1 << 44  # units of the phase counter in one period
 
 
 def samples(seconds: float) -> int:
-    """Seconds as samples, 1 or more."""
+    """Return the number of samples in `seconds`, at least 1."""
     return max(1, round(seconds * RATE))
 
 
 def times(count: int) -> Sound:
-    """The time of each sample, seconds."""
+    """Return the time of each sample in seconds: [count]."""
     return np.arange(count) / RATE
 
 
 def hertz(pitch: ArrayLike) -> NDArray[np.float64]:
-    """MIDI pitch, fractions of a semitone included, as a frequency."""
+    """Convert MIDI pitches, which may be fractions, to Hz."""
     return 440.0 * np.exp2((np.asarray(pitch, dtype=float) - 69) / 12)
 
 
 def decibels(value: float) -> float:
-    """Decibels as a factor."""
+    """Convert decibels to an amplitude factor."""
     return float(10 ** (value / 20))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number between two bounds, all ratios equally likely: frequencies, durations."""
+    """Draw a number whose logarithm is uniform, for frequencies and durations."""
     return float(low * (high / low) ** rng.random())
 
 
 def cycles(frequency: ArrayLike, count: int, start: float = 0.0) -> Sound:
-    """The phase of an oscillator, 0 <= phase < 1; `frequency` in Hz is one number or [count].
+    """Return the phase of an oscillator in periods: [count], 0 <= phase < 1.
 
-    Counted in integers: sums of floats would carry each machine's last bits on and on.
+    The phase is counted in integers, because sums of floats would accumulate each machine's rounding errors.
+
+    Args:
+        frequency: Hz, one number or a curve [count].
+        count: number of samples.
+        start: phase of the first sample, in periods (default 0).
     """
     step = np.rint(np.asarray(frequency) * (CYCLE / RATE)).astype(np.int64)
     count_up = step * np.arange(count) if step.ndim == 0 else np.cumsum(step) - step[0]
@@ -52,22 +57,26 @@ def cycles(frequency: ArrayLike, count: int, start: float = 0.0) -> Sound:
 
 
 def tables(spectra: NDArray[np.float64], phases: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Amplitudes [M, K] of harmonics 1..K -> wave tables [M, SIZE + 2], whose last two samples are the first again.
+    """Turn amplitudes [M, K] of harmonics 1..K into wave tables [M, TABLE_SIZE + 2].
 
-    `phases` [K] are in cycles, 0 where None: sines.
+    The last two samples of a table repeat the first two, for interpolation. `phases` [K] are in periods; None makes every
+    harmonic a sine.
     """
-    spectrum = np.zeros((len(spectra), SIZE // 2 + 1), complex)
+    spectrum = np.zeros((len(spectra), TABLE_SIZE // 2 + 1), complex)
     turn = -1j if phases is None else -1j * np.exp(2j * np.pi * phases)
     spectrum[:, 1 : spectra.shape[1] + 1] = spectra * turn
-    waves = np.fft.irfft(spectrum, axis=1) * (SIZE / 2)
+    waves = np.fft.irfft(spectrum, axis=1) * (TABLE_SIZE / 2)
     return np.concatenate([waves, waves[:, :2]], axis=1)
 
 
 def look_up(bank: NDArray[np.float64], phase: Sound, row: Sound | None = None) -> Sound:
-    """Read wave tables [M, SIZE + 2] at `phase`, 0..1, with straight lines between samples, and between rows at `row`."""
-    place = phase * SIZE
-    index = place.astype(np.int64)
-    fraction = place - index
+    """Read wave tables [M, TABLE_SIZE + 2] at `phase` [n], 0..1, and at the fractional row `row` [n]; interpolate linearly.
+
+    Without `row`, only the first table is read.
+    """
+    position = phase * TABLE_SIZE
+    index = position.astype(np.int64)
+    fraction = position - index
     if row is None:
         wave = bank[0]
         below = wave[index]
@@ -86,36 +95,42 @@ _SINE = tables(np.ones((1, 1)))
 
 
 def sine(phase: Sound) -> Sound:
-    """sin of a phase in cycles; any phase, positive or not."""
+    """Return the sine of a phase in periods, which may be negative or above 1."""
     return look_up(_SINE, phase - np.floor(phase))
 
 
 class Timbre:
-    """A harmonic sound whose spectrum moves: wave tables between which a note wanders, made once per pitch.
+    """A harmonic sound whose spectrum moves: a note glides between wave tables, which are made once per pitch.
 
-    `spectra` takes the frequencies [K] of a note's harmonics and gives their amplitudes [M, K]: for M times, M loudnesses or
-    M positions of a filter. Only harmonics below the Nyquist frequency are asked for, so that nothing aliases.
+    Args:
+        spectra: takes the frequencies [K] of a note's harmonics in Hz and returns their amplitudes [M, K], for M times, M
+            loudnesses or M positions of a filter. It only sees harmonics below the Nyquist frequency, so nothing aliases.
+        rng: draws the phases of the harmonics.
+        spread: range of those phases in periods (default 0: all sines).
     """
 
     def __init__(
         self, spectra: Callable[[NDArray[np.float64]], NDArray[np.float64]], rng: np.random.Generator, spread: float = 0.0
     ) -> None:
         self.spectra = spectra
-        self.phases = spread * rng.random(SIZE // 4)  # one set for all rows, or they would cancel on the way
+        self.phases = spread * rng.random(TABLE_SIZE // 4)  # shared by all rows: between rows, other phases would cancel
         self.banks: dict[int, NDArray[np.float64]] = {}
 
     def play(self, frequency: float, phase: Sound, row: Sound | None = None) -> Sound:
-        """The wave at `phase`; `frequency` is the highest that occurs in it."""
+        """Return the wave at `phase` [n] and `row` [n].
+
+        `frequency` is the highest frequency of the note in Hz; the wave table holds no harmonic that would alias there.
+        """
         key = round(frequency * 100)
         if key not in self.banks:
-            count = int(np.clip(0.9 * NYQUIST / frequency, 1, SIZE // 8))
-            harmonics = frequency * np.arange(1, count + 1)
+            count = int(np.clip(0.9 * NYQUIST / frequency, 1, TABLE_SIZE // 8))
+            harmonics = frequency * np.arange(1, count + 1, dtype=np.float64)
             self.banks[key] = tables(np.atleast_2d(self.spectra(harmonics)), self.phases[:count])
         return look_up(self.banks[key], phase, row)
 
 
 def glide(values: ArrayLike, count: int) -> Sound:
-    """A control curve: values at equal distances, as `count` samples on straight lines between them."""
+    """Interpolate linearly between equally spaced values of a control curve: [count]."""
     values = np.asarray(values, dtype=float)
     length = -(-count // (len(values) - 1))
     lines = values[:-1, None] + np.diff(values)[:, None] * (np.arange(length) / length)
@@ -123,12 +138,20 @@ def glide(values: ArrayLike, count: int) -> Sound:
 
 
 def fall(count: int, seconds: float) -> Sound:
-    """Exponential decay from 1, to 1/e after `seconds`."""
+    """Return an exponential decay [count] from 1, to 1/e after `seconds`."""
     return np.exp(np.arange(count) * (-1 / (seconds * RATE)))
 
 
 def envelope(held: float, attack: float, decay: float, sustain: float, release: float) -> Sound:
-    """Rise for `attack` seconds, fall with time constant `decay` to `sustain` (0..1), after `held` to 0 within `release`."""
+    """Return an ADSR envelope that lasts held + release seconds.
+
+    Args:
+        held: seconds from the start of the note to its release.
+        attack: seconds of the rise from 0 to 1.
+        decay: time constant in seconds of the fall from 1 to `sustain`.
+        sustain: level while the note is held, 0..1.
+        release: seconds of the fall to 0.
+    """
     count, end = samples(held + release), samples(release)
     curve = sustain + (1 - sustain) * fall(count, decay)
     rise = min(samples(attack), count)
@@ -139,19 +162,23 @@ def envelope(held: float, attack: float, decay: float, sustain: float, release: 
 
 
 def noise(rng: np.random.Generator, count: int) -> Sound:
-    """White noise, RMS 1."""
+    """Return white noise [count] of RMS 1."""
     return rng.standard_normal(count)
 
 
 def wander(rng: np.random.Generator, count: int, seconds: float) -> Sound:
-    """A slow random curve, RMS about 1, that turns every `seconds`: what hands and throats do."""
+    """Draw a slow random curve [count] of RMS about 1, like the drift of a voice; it turns every `seconds`."""
     return glide(rng.standard_normal(max(2, int(count / (seconds * RATE)) + 2)), count)
 
 
 def add_at(track: Sound, sound: Sound, start: float, gain: ArrayLike = 1.0) -> None:
-    """Add a sound into a track, [n] or [2, n], at `start` seconds; what hangs over either end is cut off.
+    """Add `sound` to `track`, in place, and cut off the part of it that lies before the track's beginning or past its end.
 
-    `gain` is one number or one per channel [2].
+    Args:
+        track: [n] or [2, n].
+        sound: [m], or [2, m] for a stereo track.
+        start: seconds from the track's beginning; may be negative.
+        gain: one factor, or one per channel [2] (default 1).
     """
     begin = round(start * RATE)
     sound = sound[..., max(0, -begin) :]
@@ -163,6 +190,6 @@ def add_at(track: Sound, sound: Sound, start: float, gain: ArrayLike = 1.0) -> N
 
 
 def pan(position: float) -> NDArray[np.float64]:
-    """Gains [2] of left and right, of constant power; position -1 (left) .. 1 (right)."""
+    """Return the gains [2] of left and right for a position from -1 (left) to 1 (right), at constant power."""
     angle = (position + 1) * np.pi / 4
     return np.array([np.cos(angle), np.sin(angle)])
