@@ -36,14 +36,14 @@ def changed(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("path", [*CKPTS.glob("*/config.yaml"), *GOLDEN.glob("*/config.yaml")], ids=lambda p: p.parent.name)
 def test_every_shipped_config_loads(path: Path) -> None:
-    assert load_config(path).sources
+    assert load_config(path).source_order
 
 
 def test_the_published_values() -> None:
     a, b = load_config(CKPTS / "modelA" / "config.yaml"), load_config(CKPTS / "modelB" / "config.yaml")
     assert (a.audio, a.model, a.inference) == (b.audio, b.model, b.inference)
     assert (a.inference_chunk_size, a.inference.num_overlap, a.inference.batch_size) == (1_047_552, 8, 2)
-    assert a.sources == ("vocals", "drums", "bass", "other")
+    assert a.source_order == ("vocals", "drums", "bass", "other")
     assert (a.training.num_steps, a.training.q, a.training.coarse_loss_clip, a.training.datasets) == (100_000, 0.4, True, ())
     assert (b.training.num_steps, b.training.q, b.training.coarse_loss_clip) == (150_000, 0.93, False)
     assert b.training.datasets == ("../data/moises/bleeding",)

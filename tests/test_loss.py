@@ -62,7 +62,7 @@ def test_quantile_has_no_limit_of_size() -> None:
 def test_the_coarse_mask_keeps_the_items_below_the_quantile() -> None:
     target = torch.zeros(6, 1, 2, 5)
     estimate = torch.tensor([3.0, 1.0, 6.0, 2.0, 5.0, 4.0])[:, None, None, None].expand(6, 1, 2, 5)
-    loss, kept = masked_loss_and_kept(estimate, target, 0.4, coarse=True)  # sorted: 1 4 | 9 16 25 36
+    loss, kept = masked_loss_and_kept(estimate, target, 0.4, "coarse")  # sorted: 1 4 | 9 16 25 36
     assert loss.item() == pytest.approx((1 + 4) / 6)
     assert kept.tolist() == [[0], [1], [0], [1], [0], [0]]  # [B, S]
     assert kept_items(6, 0.4) == 2
@@ -72,7 +72,7 @@ def test_every_source_has_its_own_quantile() -> None:
     estimate = (
         torch.rand(4, 3, 2, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 100, 10000])[:, None, None]
     )
-    _, kept = masked_loss_and_kept(estimate, torch.zeros_like(estimate), 0.9, coarse=False)
+    _, kept = masked_loss_and_kept(estimate, torch.zeros_like(estimate), 0.9, "fine")
     assert kept.shape == (4, 3)
     assert kept.mean(dim=0).tolist() == pytest.approx([0.9] * 3, abs=0.01)
 
@@ -80,7 +80,7 @@ def test_every_source_has_its_own_quantile() -> None:
 def test_the_fine_mask_says_how_much_of_each_item_it_kept() -> None:
     errors = torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]])
     estimate = torch.stack([errors, errors.flip(0)], dim=1).sqrt()[:, :, None]  # [3, 2, 1, 4]
-    _, kept = masked_loss_and_kept(estimate, torch.zeros_like(estimate), 0.5, coarse=False)  # below 6.5
+    _, kept = masked_loss_and_kept(estimate, torch.zeros_like(estimate), 0.5, "fine")  # below 6.5
     assert kept.tolist() == [[1, 0], [0.5, 0.5], [0, 1]]
 
 
@@ -91,7 +91,7 @@ def test_a_single_source_needs_no_axis_of_its_own() -> None:
 
 
 def test_equal_errors_are_all_masked() -> None:
-    loss, kept = masked_loss_and_kept(torch.ones(6, 1, 1, 4), torch.zeros(6, 1, 1, 4), 0.9, coarse=True)
+    loss, kept = masked_loss_and_kept(torch.ones(6, 1, 1, 4), torch.zeros(6, 1, 1, 4), 0.9, "coarse")
     assert (loss.item(), kept.sum().item()) == (0, 0)  # strictly below the quantile, or not at all
 
 
@@ -105,7 +105,7 @@ def test_an_error_that_is_not_finite_is_not_masked_away(bad: float, coarse: bool
 
 def test_half_precision_is_squared_in_float32() -> None:
     estimate = torch.full((2, 1, 1, 2), 300.0, dtype=torch.float16)  # 90000 is past what float16 holds
-    errors = squared_errors(estimate, torch.zeros_like(estimate), coarse=False)
+    errors = squared_errors(estimate, torch.zeros_like(estimate), "fine")
     assert errors.dtype == torch.float32
     assert errors.max() == 90000
 
@@ -119,5 +119,5 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 def test_how_many_items_the_coarse_mask_keeps(batch_size: int, q: float, kept: int) -> None:
     assert kept_items(batch_size, q) == kept
     errors = torch.arange(1.0, batch_size + 1)[:, None, None, None]
-    share = masked_loss_and_kept(errors, torch.zeros_like(errors), q, coarse=True)[1]
+    share = masked_loss_and_kept(errors, torch.zeros_like(errors), q, "coarse")[1]
     assert share.sum().item() == kept

@@ -94,7 +94,7 @@ def test_half_of_what_is_left_goes_to_other() -> None:
     blocks = ENSEMBLE.separate(AudioArray(array, 44100), share_residual=False)
     raw = np.concatenate(list(blocks), axis=2).swapaxes(1, 2)  # [S, n, C]
     expected = raw.copy()
-    expected[ENSEMBLE.sources.index("other")] += (array - raw.sum(axis=0)) / 2
+    expected[ENSEMBLE.source_order.index("other")] += (array - raw.sum(axis=0)) / 2
     np.testing.assert_allclose(stems, expected, atol=1e-5 * np.abs(raw).max())
 
 
@@ -138,7 +138,7 @@ def test_silence_skips_the_network_exactly(monkeypatch: pytest.MonkeyPatch) -> N
     stems = ENSEMBLE.separate_array(AudioArray(array, 44100))
     run, chunks = ENSEMBLE.ensemble._estimate_mean, []
     monkeypatch.setattr(
-        ENSEMBLE.ensemble, "_estimate_mean", lambda mixture, how: chunks.append(len(mixture)) or run(mixture, how)
+        ENSEMBLE.ensemble, "_estimate_mean", lambda mixture, *how: chunks.append(len(mixture)) or run(mixture, *how)
     )
     np.testing.assert_array_equal(ENSEMBLE.separate_array(AudioArray(array, 44100)), stems)
     assert not stems[:, 4000:7000].any()
@@ -190,8 +190,8 @@ def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest
     array = AudioArray(noise(3000), 44100)
     run = separator.ensemble._estimate_mean
 
-    def overflow(mixture: torch.Tensor, precision: str) -> torch.Tensor:
-        estimates = run(mixture, "fp32")
+    def overflow(mixture: torch.Tensor, precision: str, networks: list) -> torch.Tensor:
+        estimates = run(mixture, "fp32", networks)
         if precision == "bf16":
             estimates[0, 1, 0, 5] = torch.inf  # the first chunk of every batch
         return estimates
@@ -204,7 +204,7 @@ def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest
 def test_an_estimate_that_stays_infinite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER)
     run = separator.ensemble._estimate_mean
-    monkeypatch.setattr(separator.ensemble, "_estimate_mean", lambda mixture, how: run(mixture, how) * torch.nan)
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", lambda *how: run(*how) * torch.nan)
     with pytest.raises(SeparationError, match="gave NaN or infinite samples in float32"):
         separator.separate_array(AudioArray(noise(3000), 44100))
 
@@ -213,10 +213,10 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch: pytest.Mon
     separator = Separator(FOLDER, batch_size=8)
     array, run, room = AudioArray(noise(9000), 44100), separator.ensemble._estimate_mean, 3
 
-    def crowded(mixture: torch.Tensor, precision: str) -> torch.Tensor:
+    def crowded(mixture: torch.Tensor, *how: object) -> torch.Tensor:
         if len(mixture) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return run(mixture, precision)
+        return run(mixture, *how)
 
     monkeypatch.setattr(separator.ensemble, "_estimate_mean", crowded)
     with pytest.warns(UserWarning) as said:
@@ -243,9 +243,9 @@ def test_progress_counts_every_sample() -> None:
 def test_file_to_files(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "song.wav", noise(5000), 44100, subtype="FLOAT")
     source = AudioFile(tmp_path / "song.wav")
-    assert ENSEMBLE.separate_to(tmp_path / "stems", source, subtype="FLOAT") == 1
+    assert ENSEMBLE.separate_to_folder(tmp_path / "stems", source, subtype="FLOAT").wait() == 1
     expected = ENSEMBLE.separate_array(source)
-    for name, stem in zip(ENSEMBLE.sources, expected, strict=True):
+    for name, stem in zip(ENSEMBLE.source_order, expected, strict=True):
         written, rate = soundfile.read(tmp_path / "stems" / f"{name}.wav", dtype="float32")
         np.testing.assert_array_equal(written, stem)
         assert rate == 44100

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from my_submission.src.challenge import install
+from my_submission.src.challenge.published import published_checkpoints
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
 from my_submission.src.config import ConfigError
@@ -51,6 +52,11 @@ def pack(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
         return archive
 
     return make
+
+
+def test_published_names() -> None:
+    assert published_checkpoints("modelA") == [f"step100000_seed{seed}.ckpt" for seed in range(3)]
+    assert published_checkpoints("modelB") == [f"step150000_seed{seed}.ckpt" for seed in range(3)]
 
 
 def listing(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from my_submission.src import checkpoint
-from my_submission.src.challenge import preflight, trial_run
+from my_submission.src.challenge import preflight, published, trial_run
 from my_submission.src.challenge.preflight import FAIL, PASS, UNKNOWN, Subject
 from my_submission.src.challenge.trial_run import JUDGEMENTS, RATE, SECONDS, Report
 from my_submission.src.separator import ModelA, ModelB
@@ -114,8 +114,8 @@ def test_checkpoints_that_are_missing(subject: Subject) -> None:
     (subject.model.default_folder / "step100000_seed2.ckpt").unlink()
     detail = verdict(subject, "checkpoints", FAIL)
     assert "missing step100000_seed2.ckpt" in detail
-    assert checkpoint.DOWNLOAD in detail
-    assert checkpoint.INSTALL in detail
+    assert published.DOWNLOAD in detail
+    assert published.INSTALL in detail
 
 
 def test_checkpoints_that_are_no_good(subject: Subject) -> None:
@@ -143,7 +143,7 @@ def test_checkpoints_that_cannot_travel(subject: Subject) -> None:
 
 def test_checkpoints_published_or_own(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     path = subject.checkpoints[1]
-    monkeypatch.setitem(checkpoint.PUBLISHED, "modelA/step100000_seed1.ckpt", checkpoint.sha256(path))
+    monkeypatch.setitem(published.PUBLISHED, "modelA/step100000_seed1.ckpt", checkpoint.sha256(path))
     origins = "step100000_seed0.ckpt own, step100000_seed1.ckpt published, step100000_seed2.ckpt own"
     assert origins in verdict(subject, "checkpoints", PASS)
 

@@ -74,9 +74,11 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 
     cli.announce_compiling(options)
     separator = open_model(options.model, **cli.ensemble_options(options))
-    if len(separator.sources) < 2:
-        raise AuditError(f"{options.model}: separates {separator.sources[0]} alone, expected a model of several instruments")
-    stems, failed = find_stems(tracks, separator.sources)
+    if len(separator.source_order) < 2:
+        raise AuditError(
+            f"{options.model}: separates {separator.source_order[0]} alone, expected a model of several instruments"
+        )
+    stems, failed = find_stems(tracks, separator.source_order)
     _refuse_losing(marks, [(stem.track, stem.instrument) for stem in stems], options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
@@ -84,7 +86,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     settings = separator.settings() | {"seconds of a window": options.seconds}
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
         measured = measure_all(separator, stems, journal, options.seconds, failed)
-    scored, usual = score(measured, separator.sources)
+    scored, usual = score(measured, separator.source_order)
     rows = [_row(stem) for stem in scored]
     _tell(rows, silent="silent throughout, no score", usual=_usual_lines(usual, scored))
     rows = _write_table(options.out, rows, marks)
@@ -182,7 +184,7 @@ def _measure(separator: Separator, stem: Stem, key: tuple[str, int, int], second
     """A line of the journal."""
     file = AudioFile(stem.path)
     with cli.seconds_bar(separator, file.seconds, stem.name, position=1):
-        energies = measure(separator, file, separator.sources.index(stem.instrument), seconds)
+        energies = measure(separator, file, separator.source_order.index(stem.instrument), seconds)
     rounded = [[float(f"{value:.6g}") for value in window] for window in energies]
     return {"path": key[0], "file": key[1:], "seconds": file.seconds, "energies": rounded}
 

@@ -80,7 +80,7 @@ def _write_lanes(scored: Scored, separator: Separator, files: Path, below: str, 
     """Write the lanes of a stem into `files`/`below`: the stem, its own output, and that of what else is heard in it."""
     stem, file = scored.stem, AudioFile(scored.stem.path)
     names = [stem.instrument, scored.contains or scored.loudest]
-    places = [separator.sources.index(name) for name in names]
+    places = [separator.source_order.index(name) for name in names]
     separated, form = files / "separated", (file.sample_rate, file.channels, file.num_samples, "wav", "FLOAT")
     try:
         with cli.seconds_bar(separator, file.seconds, stem.name, position=1), StemWriter(separated, names, *form) as writer:

@@ -3,7 +3,7 @@
     energies = measure(separator, AudioFile("song/bass.wav"), own=2, seconds=10.0)      # [W, 2 + S], W windows
 
 Column 0 is the energy of the stem, column 1 that of what its own output lacks or adds, the others those of all outputs in
-the order of separator.sources; energy is the mean square times the duration in seconds. Nothing else is kept: memory does
+the order of separator.source_order; energy is the mean square times the duration in seconds. Nothing else is kept: memory does
 not depend on the length of the stem.
 """
 
@@ -32,7 +32,7 @@ def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -
     Raises AudioError and SeparationError.
     """
     length = max(1, round(seconds * stem.sample_rate))
-    energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.sources)))
+    energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.source_order)))
     position = 0
     for truth, outputs in _in_step(stem.blocks(), separator.separate(stem, share_residual=False), length):
         row = energies[position // length]

@@ -22,7 +22,8 @@ from typing import IO
 from tqdm import tqdm
 
 from my_submission.src import checkpoint
-from my_submission.src.checkpoint import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES, CheckpointError
+from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
+from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
 from my_submission.src.config import Config, load_config, parse_config
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from my_submission.src.challenge.package_lists import judge_apt, judge_requirements
+from my_submission.src.challenge.published import DOWNLOAD, INSTALL, PUBLISHED
 from my_submission.src.challenge.trial_run import JUDGEMENTS, run_wrapper
 from my_submission.src.challenge.verdict import FAIL, PASS, UNKNOWN, Verdict
 from my_submission.src.common import cli
@@ -141,7 +142,7 @@ def check_checkpoints(subject: Subject) -> Verdict:
     folder = subject.model.default_folder
     missing = [path.name for path in paths if not path.exists()]
     if missing or not paths:
-        get = f"download mdx_AB.zip from {checkpoint.DOWNLOAD} and run: {checkpoint.INSTALL}"
+        get = f"download mdx_AB.zip from {DOWNLOAD} and run: {INSTALL}"
         return Verdict(FAIL, f"{folder}: missing {', '.join(missing) or 'checkpoints'}; {get if missing else 'train some'}")
     for path in paths:
         if not path.is_relative_to(subject.root):
@@ -157,7 +158,7 @@ def check_checkpoints(subject: Subject) -> Verdict:
             checkpoint.load_network(config, checkpoint.read_state_dict(path), str(path))
     except UserError as error:
         return Verdict(FAIL, str(error))
-    known = [checkpoint.PUBLISHED.get(f"{folder.name}/{path.name}") == checkpoint.sha256(path) for path in paths]
+    known = [PUBLISHED.get(f"{folder.name}/{path.name}") == checkpoint.sha256(path) for path in paths]
     origins = [f"{path.name} {'published' if is_known else 'own'}" for path, is_known in zip(paths, known, strict=True)]
     return Verdict(PASS, f"{len(paths)} in {_relative(folder, subject.root)} load: {', '.join(origins)}")
 

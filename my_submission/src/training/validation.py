@@ -67,7 +67,7 @@ class Validation:
         if None in everyones:
             return None
         songs = [song for share in everyones for song in share]
-        return {name: float(np.mean([song[name] for song in songs])) for name in separator.sources}
+        return {name: float(np.mean([song[name] for song in songs])) for name in separator.source_order}
 
     def _scores_of(self, index: int, separator: Separator) -> dict[str, float]:
         track, mixture = self.tracks[index], self.mixtures[index]
@@ -76,7 +76,7 @@ class Validation:
         paths = dict(zip(self.config.training.instruments, (stem.path for stem in track.stems), strict=True))
         return {
             name: global_sdr(audio.read(paths[name])[0], estimate)
-            for name, estimate in zip(separator.sources, estimates, strict=True)
+            for name, estimate in zip(separator.source_order, estimates, strict=True)
         }
 
 
