@@ -112,7 +112,7 @@ def test_links_and_doubles_are_refused(ckpts: Path, pack: Callable[..., Path]) -
     refuse(archive, ckpts, "is a link or encrypted, expected plain files")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
         opened.writestr("modelA/config.yaml", "1")
-    refuse(archive, ckpts, "is packed in an unusual way; pack it anew with zip")
+    refuse(archive, ckpts, "is packed in an unusual way; pack it again with zip")
     with zipfile.ZipFile(archive, "w") as opened, pytest.warns(UserWarning, match="Duplicate name"):
         opened.writestr("modelA/config.yaml", "1")
         opened.writestr("modelA/config.yaml", "2")

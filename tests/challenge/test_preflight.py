@@ -149,19 +149,19 @@ def test_checkpoints_published_or_own(subject: Subject, monkeypatch: pytest.Monk
 
 
 def test_only_the_selected_models_checkpoints_travel(subject: Subject) -> None:
-    assert verdict(subject, "what travels", UNKNOWN) == "no git repository here"
+    assert verdict(subject, "other models", UNKNOWN) == "no git repository here"
     other, demo = (subject.root / CKPTS / name for name in ("modelB/step150000_seed0.ckpt", "demo/step1_seed0.ckpt"))
     for path in (other, demo):
         path.parent.mkdir()
         path.touch()
     put_under_git(subject, ".")
     command = "git rm --cached --quiet -- my_submission/ckpts/modelB/step150000_seed0.ckpt"
-    assert verdict(subject, "what travels", FAIL).endswith(command)
+    assert verdict(subject, "other models", FAIL).endswith(command)
     subject.checkpoints = None  # a class of the user's own
-    assert "modelB/step150000_seed0.ckpt" in verdict(subject, "what travels", UNKNOWN)
+    assert "modelB/step150000_seed0.ckpt" in verdict(subject, "other models", UNKNOWN)
 
     subject.checkpoints, subject.fix = preflight.selected_checkpoints(subject.model), True
-    assert "untracked, the files stay" in verdict(subject, "what travels", PASS)
+    assert "untracked, the files stay" in verdict(subject, "other models", PASS)
     assert other.is_file()
     assert f"{CKPTS}/demo/step1_seed0.ckpt" in subject.tracked
     assert f"{CKPTS}/modelB/step150000_seed0.ckpt" not in subject.tracked
@@ -279,7 +279,7 @@ def test_the_command_in_a_folder_without_git(
     done = run_python("-m", "my_submission", "preflight", "--list", tmp_path / "list", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {line[13:31].strip(): line[:11].strip() for line in done.stdout.splitlines()[:-1]}
-    unknown = {"authors", "what travels", "tracked"} | (set() if torch.cuda.is_available() else {"time", "GPU memory"})
+    unknown = {"authors", "other models", "tracked"} | (set() if torch.cuda.is_available() else {"time", "GPU memory"})
     unknown |= set() if shutil.which("git-lfs") else {"git-lfs"}
     assert {name for name, status in rows.items() if status == UNKNOWN} == unknown
     assert list(rows) == [*preflight.CHECKS, *JUDGEMENTS]
