@@ -1,4 +1,4 @@
-"""Checkpoints: which are found, and which are refused."""
+"""Checkpoints: finding, loading, refusing and saving them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_files_without_a_seed_are_numbered(tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Its unpickling makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,7 +64,7 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_what_lies_where_a_checkpoint_should(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_recognised(tmp_path: Path) -> None:
     whole = (GOLDEN / "instance_gelu" / "weights.ckpt").read_bytes()
     for content, message in {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "is a git-lfs pointer, .* git lfs pull",

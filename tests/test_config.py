@@ -1,4 +1,4 @@
-"""Configurations: the published ones load, and every way to get one wrong is refused by name."""
+"""Configurations: the published ones load, every mistake is refused by name, and overrides replace keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CKPTS = ROOT / "my_submission" / "ckpts"
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a golden config with some keys changed: changed({"audio.dim_f": 5})."""
+    """Return a function that writes a golden config with some keys changed: changed({"audio.dim_f": 5})."""
 
     def write(changes: dict[str, Any], drop: str | None = None) -> Path:
         tree = yaml.safe_load((GOLDEN / "instance_gelu" / "config.yaml").read_text())
@@ -39,7 +39,7 @@ def test_every_shipped_config_loads(path: Path) -> None:
     assert load_config(path).source_order
 
 
-def test_the_published_values() -> None:
+def test_published_configs_have_the_published_values() -> None:
     a, b = load_config(CKPTS / "modelA" / "config.yaml"), load_config(CKPTS / "modelB" / "config.yaml")
     assert (a.audio, a.model, a.inference) == (b.audio, b.model, b.inference)
     assert (a.inference_chunk_size, a.inference.num_overlap, a.inference.batch_size) == (1_047_552, 8, 2)
@@ -49,14 +49,14 @@ def test_the_published_values() -> None:
     assert b.training.datasets == ("../data/moises/bleeding",)
 
 
-def test_a_config_survives_being_written_as_yaml(changed: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_config_written_as_yaml_loads_as_the_same_config(changed: Callable[..., Path], tmp_path: Path) -> None:
     config = load_config(changed({"training.datasets": ["a", "b"], "training.grad_clip": 1}))
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(config.as_dict()))
     assert load_config(again) == config
 
 
-def test_a_number_that_yaml_takes_for_a_string(changed: Callable[..., Path]) -> None:
+def test_a_number_that_yaml_reads_as_a_string_is_a_number(changed: Callable[..., Path]) -> None:
     path = changed({})
     path.write_text(path.read_text().replace("lr: 0.0001", "lr: 1e-4"))
     assert load_config(path).training.lr == 1e-4
@@ -118,7 +118,7 @@ def test_impossible_values_are_refused_by_name(changed: Callable[..., Path], cha
     assert message in str(caught.value)
 
 
-def test_files_that_are_no_config(changed: Callable[..., Path], tmp_path: Path) -> None:
+def test_files_that_are_not_a_config_are_refused(changed: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing: training\.lr"):
         load_config(changed({}, drop="training.lr"))
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):

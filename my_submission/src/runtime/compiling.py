@@ -85,12 +85,12 @@ def _separate_spec(network: SeparationNetwork, spec: Tensor) -> Tensor:
 
 def require(device: torch.device) -> None:
     """Raise CompilingError if something that compiling needs is missing."""
-    missing = what_is_missing(device)
+    missing = missing_requirement(device)
     if missing:
         raise CompilingError(f"--compile needs {missing}, or leave --compile out")
 
 
-def what_is_missing(device: torch.device) -> str:
+def missing_requirement(device: torch.device) -> str:
     """Name the first thing that compiling for this device lacks, and the remedy; empty if nothing is missing."""
     if device.type not in ("cpu", "cuda"):
         return f"a CPU or CUDA, but the device is {device.type}; name another with --device"
