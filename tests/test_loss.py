@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from my_submission.src.loss import kept_items, masked_loss, masked_loss_and_kept, quantile, squared_errors
+from my_submission.src.loss import MASKS, kept_items, masked_loss, masked_loss_and_kept, quantile, squared_errors
 from tests.helpers.paths import GOLDEN
 
 
@@ -88,6 +88,14 @@ def test_a_single_source_needs_no_source_axis() -> None:
     estimate, target = torch.rand(4, 2, 30), torch.rand(4, 2, 30)
     with_axis = masked_loss(estimate[:, None], target[:, None], 0.5, coarse=False)
     assert masked_loss(estimate, target, 0.5, coarse=False) == with_axis
+
+
+def test_a_further_mask_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MASKS, "by_channel", lambda squares: squares.mean(dim=3).transpose(0, 1).flatten(1))
+    estimate = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, 1, 2, 1).expand(2, 1, 2, 5)
+    loss, kept = masked_loss_and_kept(estimate, torch.zeros_like(estimate), 0.9, "by_channel")  # 1 4 9 | 16
+    assert loss.item() == pytest.approx((1 + 4 + 9) / 4)
+    assert kept.tolist() == [[1], [0.5]]
 
 
 def test_equal_errors_are_all_masked() -> None:

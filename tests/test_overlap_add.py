@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from my_submission.src.overlap_add import overlap_add
+from my_submission.src.overlap_add import WINDOWS, overlap_add
 
 CHUNK = 24
 
@@ -118,3 +118,12 @@ def test_the_caller_may_keep_and_change_the_pieces() -> None:
 def test_impossible_settings_are_refused(overlap: int, batch_size: int) -> None:
     with pytest.raises(ValueError, match="expected 1"):
         list(overlap_add([torch.ones(1, 5)], lambda chunks: chunks, chunk=CHUNK, overlap=overlap, batch_size=batch_size))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_are_positive_and_symmetric(name: str) -> None:
+    window = WINDOWS[name](CHUNK)
+    if window is not None:
+        assert window.shape == (CHUNK,)
+        assert window.min() > 0
+        torch.testing.assert_close(window, window.flip(0))

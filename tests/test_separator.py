@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from my_submission.src.audio.files import AudioArray, AudioError, AudioFile, Block
 from my_submission.src.checkpoint import CheckpointError
+from my_submission.src.config import ConfigError
 from my_submission.src.runtime import device
 from my_submission.src.runtime.device import DeviceError
 from my_submission.src.separator import ModelA, ModelB, SeparationError, Separator, open_model
@@ -244,6 +245,9 @@ def test_a_file_is_separated_into_files(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "song.wav", noise(5000), 44100, subtype="FLOAT")
     source = AudioFile(tmp_path / "song.wav")
     assert ENSEMBLE.separate_to_folder(tmp_path / "stems", source, subtype="FLOAT").wait() == 1
+    writer = ENSEMBLE.separate_to_folder(tmp_path / "flac", source, container="flac", subtype="PCM_24", wait=False)
+    assert writer.wait() == 1
+    assert sorted(path.name for path in (tmp_path / "flac").iterdir()) == [f"{name}.flac" for name in ENSEMBLE.instruments]
     expected = ENSEMBLE.separate_array(source)
     for name, stem in zip(ENSEMBLE.source_order, expected, strict=True):
         written, rate = soundfile.read(tmp_path / "stems" / f"{name}.wav", dtype="float32")
@@ -296,6 +300,39 @@ def test_the_members_make_up_the_ensemble() -> None:
     np.testing.assert_allclose(np.mean(alone, axis=0), separator.separate_array(song), atol=1e-5)
     assert [list(member.checkpoints) for member in members.values()] == [[0], [1], [2]]
     np.testing.assert_array_equal(alone[1], Separator(FOLDER, seeds=[1]).separate_array(song))
+
+
+def test_members_share_the_state_of_their_separator(monkeypatch: pytest.MonkeyPatch) -> None:
+    separator, told = Separator(FOLDER, batch_size=8), []
+    song = AudioArray(noise(9000), 44100)
+    member = separator.members()[1]
+    alone = member.separate_array(song)
+    run = separator.ensemble._estimate_mean
+
+    def crowded(mixture: torch.Tensor, *how: object) -> torch.Tensor:
+        if len(mixture) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return run(mixture, *how)
+
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", crowded)
+    member.on_progress = told.append
+    assert separator.on_progress == member.on_progress
+    with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
+        np.testing.assert_allclose(member.separate_array(song), alone, atol=1e-5)
+    assert separator.ensemble.batch_size == 4
+    assert sum(told) == 9000
+    assert (member.instruments, member.source_order) == (separator.instruments, separator.source_order)
+    assert (member.sample_rate, member.checkpoints[1]) == (44100, separator.checkpoints[1])
+
+
+def test_overrides_change_the_config_and_the_settings() -> None:
+    separator = Separator(FOLDER, overrides=["inference.window=hann", "inference.num_overlap=3"])
+    assert (separator.overlap, separator.config.inference.window) == (3, "hann")
+    changed = set(separator.settings().items()) ^ set(Separator(FOLDER).settings().items())
+    assert {name for name, _ in changed} == {"overlap", "overrides"}
+    assert separator.settings()["overrides"] == "inference.window=hann, inference.num_overlap=3"
+    with pytest.raises(ConfigError, match=r"config\.yaml with inference\.windo=hann: .*did you mean inference\.window\?"):
+        Separator(FOLDER, overrides=["inference.windo=hann"])
 
 
 @pytest.mark.parametrize("option", ["overlap", "batch_size"])

@@ -45,7 +45,7 @@ class Repository:
         self.git("remote", "add", "aicrowd", str(self.remote))
 
     def put_model(self, model: str, prefix: str) -> None:
-        """Put the golden ensemble there under a published model's names, with a coarse STFT, so that half a minute of song is fast."""
+        """Put the golden ensemble there under a published model's names, with a coarse STFT, so that the trial run is fast."""
         folder = self.root / "my_submission" / "ckpts" / model
         config = yaml.safe_load((GOLDEN / "separation_A" / "config.yaml").read_text())
         config["audio"] |= {"n_fft": 2048, "hop_length": 1024, "chunk_size": 1024 * 15}
