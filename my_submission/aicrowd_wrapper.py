@@ -1,10 +1,10 @@
-"""The evaluator's entry point: reads a song's mixture, lets the model separate it, writes its four stems.
+"""The evaluator's entry point: read a song's mixture, separate it with the model, write its four stems.
 
     wrapper = AIcrowdWrapper("public_dataset", "evaluator_outputs")
     wrapper.separate_music_file("song")    # public_dataset/song/mixture.wav -> evaluator_outputs/song/{bass,...}.wav
 
-The evaluator puts its own copy of this file here. The model therefore relies on nothing in it, and this one keeps to the same
-contract: names, folders, files and what is refused.
+The evaluator replaces this file by its own copy. Therefore the model uses nothing from it, and this file has the same names,
+folders, files and refusals.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from my_submission.user_config import MySeparationModel
 
 
 class WrapperError(UserError):
-    """A folder that the evaluation needs, and that is not there or cannot be made."""
+    """A folder that the evaluation needs does not exist or cannot be made."""
 
 
 class AIcrowdWrapper:
     """Separates the songs of a dataset, one call each.
 
     Args:
-        dataset_dir: holds a folder per song with a mixture.wav; the environment's AICROWD_DATASET_DIR overrides it.
+        dataset_dir: holds a folder per song with a mixture.wav; the environment variable AICROWD_DATASET_DIR overrides it.
         predictions_dir: gets a folder per song; AICROWD_PUBLIC_SHARED_DIR, with /predictions appended, overrides it.
-        model: what separates; user_config's MySeparationModel() where None, as the evaluator has it.
+        model: separates the songs (default: user_config's MySeparationModel(), as in the evaluator).
 
-    Raises WrapperError where one of the folders does not exist, and what the model raises.
+    Raises WrapperError if one of the folders does not exist, and the model's own errors.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class AIcrowdWrapper:
         self.model = MySeparationModel() if model is None else model
 
     def raise_aicrowd_error(self, msg: str) -> NoReturn:
-        """The challenge's way to make a message visible in its log."""
+        """Make a message visible in the challenge's log."""
         raise NameError(msg)
 
     def separate_music_file(self, foldername: str | Path) -> bool:
-        """Separate one song: reads its mixture.wav [n, C], writes a wav file per instrument, gives True.
+        """Separate one song: read its mixture.wav [n, C], write a wav file per instrument, return True.
 
         Raises AudioError for a mixture that cannot be read, NameError for an answer that check_output refuses.
         """
-        # The evaluator's copy reads float64. Here float32 is enough: it holds every value of a 16- or 24-bit file, and the
-        # model computes in float32 in either case.
+        # The evaluator's copy reads float64. Here float32 is enough: it represents every value of a 16- or 24-bit file, and
+        # the model computes in float32 in both cases.
         mixture, sample_rate = audio.read(self.dataset_dir / foldername / "mixture.wav")
         stems, sample_rates = self.model.separate_music_file(mixture, sample_rate)
         self.check_output(stems, sample_rates)
@@ -69,7 +69,7 @@ class AIcrowdWrapper:
         return True
 
     def check_output(self, stems: Mapping[str, NDArray[Any]], sample_rates: Mapping[str, int]) -> None:
-        """Refuse, with NameError, a model's answer that does not hold exactly the four instruments."""
+        """Refuse, with NameError, an answer of the model that does not contain exactly the four instruments."""
         for what, answer in (("stems", stems), ("sample rates", sample_rates)):
             if set(answer) != set(self.instruments):
                 found = ", ".join(sorted(map(str, answer))) or "none"
@@ -78,9 +78,9 @@ class AIcrowdWrapper:
     def save_prediction(
         self, prediction_path: str | Path, stems: Mapping[str, NDArray[Any]], sample_rates: Mapping[str, int]
     ) -> None:
-        """Write each stem [n, C] as <prediction_path>/<instrument>.wav, 16-bit PCM: what goes past +-1 clips.
+        """Write each stem [n, C] as <prediction_path>/<instrument>.wav, 16-bit PCM; samples beyond +-1 are clipped.
 
-        Raises WrapperError, AudioError where that cannot be done.
+        Raises WrapperError or AudioError if that is impossible.
         """
         folder = Path(prediction_path)
         try:

@@ -14,13 +14,16 @@ SRC = ROOT / "my_submission" / "src"
 
 
 def listed() -> list[str]:
-    """The modules of README's list, in its order: `common.errors`, ..., `stft`, ..., `train`."""
+    """The modules of README's list, in its order: `common`, `common.errors`, ..., `stft`, ..., `train`.
+
+    A line names a module (`stft.py`, or `challenge/published.py` apart from its folder), or a folder and its modules.
+    """
     block = (ROOT / "README.md").read_text(encoding="utf-8").partition("      src/\n")[2].partition("HOW_TO_TRAIN.md")[0]
     modules, folder = [], ""
     for line in block.splitlines():
         first, _, rest = line.strip().partition(" ")
         if first.endswith(".py"):
-            modules.append(first.removesuffix(".py"))
+            modules.append(first.removesuffix(".py").replace("/", "."))
             continue
         if first.endswith("/"):
             folder = first.removesuffix("/")

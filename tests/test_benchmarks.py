@@ -67,7 +67,7 @@ def test_quality_scores_every_setting(small_model: Path, tmp_path: Path, run_pyt
     beginning = {name: sound[: round(0.1 * RATE)].astype(np.float32) for name, sound in stems.items()}
     separator = Separator(small_model, seeds=[0], overlap=2, device="cpu", precision="fp32")
     estimates = separator.separate_array(AudioArray(np.sum(list(beginning.values()), axis=0), RATE))
-    scores = [global_sdr(beginning[name], estimate) for name, estimate in zip(separator.sources, estimates, strict=True)]
+    scores = [global_sdr(beginning[name], estimate) for name, estimate in zip(separator.source_order, estimates, strict=True)]
     assert hann["sdr_db"] == pytest.approx(fmean(scores), abs=1e-3)
     assert hann["difference_db"] == pytest.approx(hann["sdr_db"] - published["sdr_db"])
 

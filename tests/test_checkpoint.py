@@ -1,4 +1,4 @@
-"""Checkpoints: which are found, and which are refused."""
+"""Checkpoints: finding, loading, refusing and saving them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from my_submission.src.checkpoint import (
     CheckpointError,
     find_checkpoints,
     load_network,
-    published_checkpoints,
     read_state_dict,
     save_checkpoint,
 )
@@ -46,13 +45,8 @@ def test_files_without_a_seed_are_numbered(tmp_path: Path) -> None:
     assert [path.name for path in find_checkpoints(tmp_path).values()] == ["weights_a.ckpt", "weights_b.ckpt"]
 
 
-def test_published_names() -> None:
-    assert published_checkpoints("modelA") == [f"step100000_seed{seed}.ckpt" for seed in range(3)]
-    assert published_checkpoints("modelB") == [f"step150000_seed{seed}.ckpt" for seed in range(3)]
-
-
 class Malicious:
-    """Its unpickling makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +64,7 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_what_lies_where_a_checkpoint_should(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_recognised(tmp_path: Path) -> None:
     whole = (GOLDEN / "instance_gelu" / "weights.ckpt").read_bytes()
     for content, message in {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "is a git-lfs pointer, .* git lfs pull",

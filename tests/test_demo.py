@@ -1,4 +1,4 @@
-"""The demo: one command without data or download, and scores that must not get worse."""
+"""The demo: one command without data or download, and lower limits for its scores."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from my_submission.src.common import cli
 from my_submission.src.separator import Demo, open_model
 
 MEMBERS = ("seed 0", "seed 1", "seed 2")
-SONGS = range(1_000_002, 1_000_019, 16)  # two that are about as hard as the twenty of benchmarks/demo.py
+SONGS = range(1_000_002, 1_000_019, 16)  # two of about the same difficulty as the twenty of benchmarks/demo.py
 MEAN, EACH = 8.0, 6.0  # dB, of the ensemble
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the demo puts its things, instead of the repository."""
+    """Let the demo write to a temporary folder instead of the repository; return the folder."""
     monkeypatch.delenv("AICROWD_DATASET_DIR", raising=False)
     monkeypatch.delenv("AICROWD_PUBLIC_SHARED_DIR", raising=False)
     monkeypatch.setattr(evaluate_locally, "DEMO", tmp_path / "demo")
     return tmp_path / "demo"
 
 
-def test_two_songs_reach_the_floors(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_songs_reach_the_lower_limits(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(evaluate_locally, "DEMO_SONGS", SONGS)
     assert evaluate_locally.main(["--demo", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
@@ -43,7 +45,7 @@ def test_two_songs_reach_the_floors(home: Path, monkeypatch: pytest.MonkeyPatch,
     assert all(word in page for word in ("song_1000002", "song_1000018", *MEMBERS))
     assert sorted(path.name for path in home.iterdir()) == ["predictions", "report.html", "report_audio", "songs"]
     songs = sorted(path.name for path in (home / "predictions").iterdir() if path.is_dir())
-    assert songs == ["song_1000002", "song_1000018"]  # nothing is left of the members' stems
+    assert songs == ["song_1000002", "song_1000018"]  # the members' stems are deleted
 
 
 def test_the_checkpoints_are_small() -> None:
@@ -54,7 +56,9 @@ def test_the_checkpoints_are_small() -> None:
 
 
 @pytest.mark.parametrize("options", [["--model", "A"], ["--data", "songs"]])
-def test_it_brings_its_model_and_its_songs(options: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_refuses_another_model_and_other_songs(
+    options: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as leaving:
         evaluate_locally.main(["--demo", *options])
     assert leaving.value.code == 2
@@ -62,7 +66,7 @@ def test_it_brings_its_model_and_its_songs(options: list[str], home: Path, capsy
     assert not home.exists()
 
 
-def test_a_dataset_of_the_environment_would_win(
+def test_the_demo_refuses_a_dataset_of_the_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AICROWD_DATASET_DIR", str(home.parent))
@@ -71,7 +75,7 @@ def test_a_dataset_of_the_environment_would_win(
     assert not home.exists()
 
 
-def test_every_seed_wants_an_ensemble(tmp_path: Path, small_model: Path, make_song) -> None:
+def test_each_seed_needs_several_seeds(tmp_path: Path, small_model: Path, make_song) -> None:
     make_song(tmp_path / "data" / "song" / "mixture.wav")
     options = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--model", small_model, "--seeds", "1", "--each-seed"]
     with pytest.raises(evaluate_locally.EvaluationError, match="--each-seed: this model is no ensemble of several seeds"):

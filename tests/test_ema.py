@@ -1,4 +1,4 @@
-"""The moving average: its arithmetic, BatchNorm's statistics, and the swap that always swaps back."""
+"""The moving average: its arithmetic, BatchNorm's statistics, and the swap, which is undone even after an error."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_the_average_moves_by_its_momentum() -> None:
     ema.update()
     expected = 0.9 * (0.9 * before + 0.1 * (before + 1)) + 0.1 * (before + 1)
     assert torch.allclose(ema.state_dict()["0.weight"], expected, atol=1e-6)
-    assert torch.equal(model[0].weight, before + 1)  # the network itself is left alone
+    assert torch.equal(model[0].weight, before + 1)  # the network itself does not change
 
 
-def test_batch_norms_statistics_belong_to_it() -> None:
+def test_batch_norms_statistics_are_averaged_too() -> None:
     model = network().train()
     ema = EMA(model, 0.5)
     model(torch.randn(8, 2, 3, 3) + 5)
@@ -38,7 +38,7 @@ def test_batch_norms_statistics_belong_to_it() -> None:
     assert state["1.num_batches_tracked"] == 1
 
 
-def test_swapped_swaps_back_after_an_error() -> None:
+def test_the_swap_is_undone_after_an_error() -> None:
     model = network()
     ema = EMA(model, 0.9)
     average = model[0].weight.detach().clone()
@@ -51,7 +51,7 @@ def test_swapped_swaps_back_after_an_error() -> None:
     assert torch.equal(ema.state_dict()["0.weight"], average)
 
 
-def test_a_state_goes_through_and_a_strange_one_is_refused() -> None:
+def test_a_state_loads_and_the_state_of_another_network_is_refused() -> None:
     model = network()
     ema, other = EMA(model, 0.9), EMA(model, 0.9)
     ema.averages["0.weight"] += 3

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from my_submission.src.overlap_add import overlap_add
+from my_submission.src.overlap_add import WINDOWS, overlap_add
 
 CHUNK = 24
 
 
 def in_blocks(signal: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    """The signal cut into blocks of these sizes, over and over; 0 is a block too."""
+    """Cut the signal into blocks of these sizes, in turn; a size may be 0."""
     position = turn = 0
     while position < signal.shape[-1]:
         size = sizes[turn % len(sizes)]
@@ -30,7 +30,7 @@ def run(signal: Tensor, process: object, sizes: list[int], **how: object) -> tup
 
 
 def reference(signal: Tensor, overlap: int, process: object, window: Tensor | float = 1) -> Tensor:
-    """The definition, in one piece: every chunk that touches the signal, divided by the true coverage."""
+    """Apply the definition in one piece: add up all chunks that touch the signal, divide by the actual coverage."""
     hop, samples = CHUNK // overlap, signal.shape[-1]
     padded = torch.nn.functional.pad(signal, (CHUNK - hop, 2 * CHUNK))
     total, coverage = torch.zeros_like(padded), torch.zeros_like(padded)
@@ -47,7 +47,7 @@ block_sizes = st.lists(st.integers(0, 3 * CHUNK), min_size=1, max_size=5).filter
 
 @settings(max_examples=300, deadline=None)
 @given(lengths, st.integers(1, 9), st.integers(1, 5), block_sizes)
-def test_identity_gives_the_signal_back(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
+def test_the_identity_returns_the_signal(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
     signal = torch.arange(1.0, 2 * samples + 1).reshape(2, samples)
     mixture, result = run(signal, lambda chunks: chunks, sizes, overlap=overlap, batch_size=batch_size)
     assert torch.equal(mixture, signal)
@@ -56,9 +56,9 @@ def test_identity_gives_the_signal_back(samples: int, overlap: int, batch_size: 
 
 @settings(max_examples=300, deadline=None)
 @given(lengths, st.integers(1, 9), st.integers(1, 5), block_sizes)
-def test_neither_batches_nor_blocks_change_the_answer(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
+def test_neither_batch_size_nor_blocks_change_the_result(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
     signal = torch.rand(1, samples, generator=torch.Generator().manual_seed(samples))
-    ramp = torch.linspace(0.5, 1.5, CHUNK)  # what depends on the place in the chunk shows a chunk in the wrong place
+    ramp = torch.linspace(0.5, 1.5, CHUNK)  # depends on the place in the chunk, so that a misplaced chunk shows
 
     def process(chunks: Tensor) -> Tensor:
         return chunks.flip(-1) * ramp
@@ -71,9 +71,7 @@ def test_neither_batches_nor_blocks_change_the_answer(samples: int, overlap: int
 
 @settings(max_examples=200, deadline=None)
 @given(lengths, st.integers(1, 9), st.integers(1, 5), block_sizes)
-def test_weights_count_in_both_the_sum_and_what_divides_it(
-    samples: int, overlap: int, batch_size: int, sizes: list[int]
-) -> None:
+def test_a_window_weighs_both_the_sum_and_the_coverage(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
     signal = torch.rand(1, samples, generator=torch.Generator().manual_seed(samples))
     ramp, window = torch.linspace(0.5, 1.5, CHUNK), torch.hann_window(CHUNK + 2, periodic=False)[1:-1]
     how = {"overlap": overlap, "batch_size": batch_size, "window": window}
@@ -86,7 +84,7 @@ def test_weights_count_in_both_the_sum_and_what_divides_it(
 
 @pytest.mark.parametrize("overlap", [1, 5, 8, CHUNK])
 @pytest.mark.parametrize("samples", [CHUNK - 1, CHUNK, 3 * CHUNK])
-def test_no_chunk_is_wasted(samples: int, overlap: int) -> None:
+def test_no_chunk_lies_outside_the_signal(samples: int, overlap: int) -> None:
     begun = []
 
     def process(chunks: Tensor) -> Tensor:
@@ -99,7 +97,7 @@ def test_no_chunk_is_wasted(samples: int, overlap: int) -> None:
     assert len(begun) == -(-(samples + CHUNK - hop) // hop)
 
 
-def test_extra_axes_and_nothing_at_all() -> None:
+def test_results_may_have_more_axes_and_an_empty_signal_gives_nothing() -> None:
     signal = torch.rand(2, 100)
     _, stems = run(signal, lambda chunks: torch.stack([chunks, 2 * chunks, -chunks], 1), [9], overlap=4, batch_size=3)
     torch.testing.assert_close(stems, torch.stack([signal, 2 * signal, -signal]))
@@ -107,7 +105,7 @@ def test_extra_axes_and_nothing_at_all() -> None:
     assert list(overlap_add([torch.zeros(2, 0)], lambda chunks: chunks, chunk=8, overlap=2)) == []
 
 
-def test_pieces_are_the_callers_to_keep() -> None:
+def test_the_caller_may_keep_and_change_the_pieces() -> None:
     signal = torch.rand(1, 500)
     pieces = []
     for mixture, result in overlap_add(signal.split(11, -1), lambda chunks: chunks, chunk=CHUNK, overlap=3, batch_size=2):
@@ -117,6 +115,15 @@ def test_pieces_are_the_callers_to_keep() -> None:
 
 
 @pytest.mark.parametrize(("overlap", "batch_size"), [(0, 1), (CHUNK + 1, 1), (1, 0)])
-def test_impossible_settings(overlap: int, batch_size: int) -> None:
+def test_impossible_settings_are_refused(overlap: int, batch_size: int) -> None:
     with pytest.raises(ValueError, match="expected 1"):
         list(overlap_add([torch.ones(1, 5)], lambda chunks: chunks, chunk=CHUNK, overlap=overlap, batch_size=batch_size))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_are_positive_and_symmetric(name: str) -> None:
+    window = WINDOWS[name](CHUNK)
+    if window is not None:
+        assert window.shape == (CHUNK,)
+        assert window.min() > 0
+        torch.testing.assert_close(window, window.flip(0))

@@ -1,4 +1,4 @@
-"""The separator: parity with the published procedure, and what it does where that one broke."""
+"""The separator: agreement with the published procedure, and the cases in which that one failed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from my_submission.src.audio.files import AudioArray, AudioError, AudioFile, Block
 from my_submission.src.checkpoint import CheckpointError
+from my_submission.src.config import ConfigError
 from my_submission.src.runtime import device
 from my_submission.src.runtime.device import DeviceError
 from my_submission.src.separator import ModelA, ModelB, SeparationError, Separator, open_model
 from tests.helpers.paths import GOLDEN
 
 FOLDER = GOLDEN / "separation_A"
-ENSEMBLE = Separator(FOLDER)  # loaded once: what a test changes it puts back
+ENSEMBLE = Separator(FOLDER)  # loaded once; a test that changes it restores it
 
 
 def noise(samples: int, channels: int = 2, seed: int = 0) -> np.ndarray:
@@ -31,7 +32,7 @@ def noise(samples: int, channels: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def edited(folder: Path, **training: object) -> Path:
-    """The folder with keys of its config's training section changed."""
+    """Change keys in the training section of the folder's config; return the folder."""
     path = folder / "config.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["training"] |= training
@@ -55,7 +56,7 @@ def test_separation_agrees_with_the_original(samples: int, batch_size: int) -> N
 
 
 class Cut:
-    """A source that comes in blocks of the sizes given."""
+    """Audio that comes in blocks of the given sizes."""
 
     name, sample_rate, channels = "cut", 44100, 2
 
@@ -69,7 +70,7 @@ class Cut:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 6000), st.integers(1, 9), st.integers(1, 5), st.lists(st.integers(1, 4000), min_size=1, max_size=4))
-def test_the_answer_depends_on_the_signal_alone(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
+def test_the_result_depends_on_the_signal_only(samples: int, overlap: int, batch_size: int, sizes: list[int]) -> None:
     separator = Separator(FOLDER, seeds=[1], overlap=overlap, batch_size=batch_size)
     plain = Separator(FOLDER, seeds=[1], overlap=overlap, batch_size=1)
     array = noise(samples)
@@ -88,17 +89,17 @@ def test_seeds_are_averaged() -> None:
         Separator(FOLDER, seeds=[7])
 
 
-def test_half_of_what_is_left_goes_to_other() -> None:
+def test_half_of_the_residual_goes_to_other() -> None:
     array = noise(3000)
     stems = ENSEMBLE.separate_array(AudioArray(array, 44100))
     blocks = ENSEMBLE.separate(AudioArray(array, 44100), share_residual=False)
     raw = np.concatenate(list(blocks), axis=2).swapaxes(1, 2)  # [S, n, C]
     expected = raw.copy()
-    expected[ENSEMBLE.sources.index("other")] += (array - raw.sum(axis=0)) / 2
+    expected[ENSEMBLE.source_order.index("other")] += (array - raw.sum(axis=0)) / 2
     np.testing.assert_allclose(stems, expected, atol=1e-5 * np.abs(raw).max())
 
 
-def test_the_residual_rule_needs_all_of_the_mixture_and_other(small_model: Path) -> None:
+def test_no_residual_is_shared_without_other_or_with_a_single_target(small_model: Path) -> None:
     assert ENSEMBLE.residual_shares == [0, 0, 0, 0.5]
     assert Separator(edited(small_model, instruments=["vocals", "drums", "bass", "rest"])).residual_shares == [0] * 4
     for path in small_model.glob("*.ckpt"):
@@ -109,8 +110,8 @@ def test_the_residual_rule_needs_all_of_the_mixture_and_other(small_model: Path)
 
 
 @pytest.mark.parametrize("shares", [[0.25] * 4, [0.1, 0.2, 0.3, 0.4]])
-def test_a_residual_that_is_shared_brings_the_stems_to_the_mixture(small_model: Path, shares: list[float]) -> None:
-    truth = np.stack([noise(3000, seed=seed) for seed in range(4)])  # any four that sum to the mixture
+def test_with_shares_that_sum_to_one_the_stems_sum_to_the_mixture(small_model: Path, shares: list[float]) -> None:
+    truth = np.stack([noise(3000, seed=seed) for seed in range(4)])  # any four signals that sum to the mixture
     mixture = truth.sum(axis=0)
     config = small_model / "config.yaml"
     config.write_text(config.read_text().replace("inference:", f"inference:\n  residual_shares: {shares}"))
@@ -120,11 +121,11 @@ def test_a_residual_that_is_shared_brings_the_stems_to_the_mixture(small_model: 
     np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-5 * np.abs(mixture).max())
     given = np.array(shares)[:, None, None] * (mixture - raw.sum(axis=0))
     np.testing.assert_allclose(stems - raw, given, atol=1e-5 * np.abs(mixture).max())
-    if len(set(shares)) == 1:  # the nearest estimates that sum to the mixture are nearer to every truth that does
+    if len(set(shares)) == 1:  # projecting onto the estimates that sum to the mixture reduces the error
         assert np.square(stems - truth).sum() < np.square(raw - truth).sum()
 
 
-def test_one_target_and_other_instruments() -> None:
+def test_a_single_target_and_other_instruments_work() -> None:
     target = Separator(GOLDEN / "group_relu_target")
     assert target.instruments == ["vocals"]
     assert target.separate_array(AudioArray(noise(3000), 44100)).shape == (1, 3000, 2)
@@ -138,7 +139,7 @@ def test_silence_skips_the_network_exactly(monkeypatch: pytest.MonkeyPatch) -> N
     stems = ENSEMBLE.separate_array(AudioArray(array, 44100))
     run, chunks = ENSEMBLE.ensemble._estimate_mean, []
     monkeypatch.setattr(
-        ENSEMBLE.ensemble, "_estimate_mean", lambda mixture, how: chunks.append(len(mixture)) or run(mixture, how)
+        ENSEMBLE.ensemble, "_estimate_mean", lambda mixture, *how: chunks.append(len(mixture)) or run(mixture, *how)
     )
     np.testing.assert_array_equal(ENSEMBLE.separate_array(AudioArray(array, 44100)), stems)
     assert not stems[:, 4000:7000].any()
@@ -150,7 +151,7 @@ def test_silence_skips_the_network_exactly(monkeypatch: pytest.MonkeyPatch) -> N
     assert not chunks
 
 
-def test_mono_goes_in_as_equal_channels_and_comes_out_mono() -> None:
+def test_mono_is_processed_as_equal_channels_and_returned_as_mono() -> None:
     array = noise(3000, channels=1)
     stereo = ENSEMBLE.separate_array(AudioArray(np.repeat(array, 2, axis=1), 44100))
     mono = ENSEMBLE.separate_array(AudioArray(array, 44100))
@@ -159,7 +160,7 @@ def test_mono_goes_in_as_equal_channels_and_comes_out_mono() -> None:
     assert stems["bass"].shape == (3000,)
 
 
-def test_other_rates_come_out_as_they_came_in() -> None:
+def test_other_sample_rates_are_kept() -> None:
     pytest.importorskip("soxr")
     for rate, num_samples in ((48000, 7001), (22050, 1), (192000, 1), (8000, 333)):
         stems, rates = ENSEMBLE.separate_music_file(noise(num_samples), rate)
@@ -167,7 +168,7 @@ def test_other_rates_come_out_as_they_came_in() -> None:
         assert set(rates.values()) == {rate}
 
 
-def test_audio_that_cannot_be_separated() -> None:
+def test_audio_that_cannot_be_separated_is_refused() -> None:
     with pytest.raises(SeparationError, match="the mixture: has 3 channels, expected 1 or 2"):
         ENSEMBLE.separate_music_file(noise(100, channels=3), 44100)
     with pytest.raises(AudioError, match="holds no audio"):
@@ -176,7 +177,7 @@ def test_audio_that_cannot_be_separated() -> None:
         ENSEMBLE.separate_music_file(np.full((100, 2), np.nan), 44100)
 
 
-def test_bf16_on_request() -> None:
+def test_bf16_agrees_with_float32() -> None:
     separator = Separator(FOLDER, precision="bf16")
     stems = separator.separate_array(AudioArray(noise(3000), 44100))
     exact = ENSEMBLE.separate_array(AudioArray(noise(3000), 44100))
@@ -185,13 +186,13 @@ def test_bf16_on_request() -> None:
     assert separator.redone_chunks == 0
 
 
-def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_that_overflows_is_repeated_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER, precision="bf16", batch_size=3)
     array = AudioArray(noise(3000), 44100)
     run = separator.ensemble._estimate_mean
 
-    def overflow(mixture: torch.Tensor, precision: str) -> torch.Tensor:
-        estimates = run(mixture, "fp32")
+    def overflow(mixture: torch.Tensor, precision: str, networks: list) -> torch.Tensor:
+        estimates = run(mixture, "fp32", networks)
         if precision == "bf16":
             estimates[0, 1, 0, 5] = torch.inf  # the first chunk of every batch
         return estimates
@@ -204,19 +205,19 @@ def test_an_estimate_that_overflows_is_done_again_in_float32(monkeypatch: pytest
 def test_an_estimate_that_stays_infinite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER)
     run = separator.ensemble._estimate_mean
-    monkeypatch.setattr(separator.ensemble, "_estimate_mean", lambda mixture, how: run(mixture, how) * torch.nan)
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", lambda *how: run(*how) * torch.nan)
     with pytest.raises(SeparationError, match="gave NaN or infinite samples in float32"):
         separator.separate_array(AudioArray(noise(3000), 44100))
 
 
-def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
     separator = Separator(FOLDER, batch_size=8)
     array, run, room = AudioArray(noise(9000), 44100), separator.ensemble._estimate_mean, 3
 
-    def crowded(mixture: torch.Tensor, precision: str) -> torch.Tensor:
+    def crowded(mixture: torch.Tensor, *how: object) -> torch.Tensor:
         if len(mixture) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return run(mixture, precision)
+        return run(mixture, *how)
 
     monkeypatch.setattr(separator.ensemble, "_estimate_mean", crowded)
     with pytest.warns(UserWarning) as said:
@@ -225,7 +226,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch: pytest.Mon
     assert separator.ensemble.batch_size == 2
     np.testing.assert_allclose(stems, ENSEMBLE.separate_array(array), atol=1e-5)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the next song knows already
+        warnings.simplefilter("error")  # the next song begins with the smaller batch
         separator.separate_array(array)
     room = 0
     with pytest.raises(SeparationError, match=r"out of memory with one chunk at a time"):
@@ -240,12 +241,15 @@ def test_progress_counts_every_sample() -> None:
     assert len(told) > 3
 
 
-def test_file_to_files(tmp_path: Path) -> None:
+def test_a_file_is_separated_into_files(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "song.wav", noise(5000), 44100, subtype="FLOAT")
     source = AudioFile(tmp_path / "song.wav")
-    assert ENSEMBLE.separate_to(tmp_path / "stems", source, subtype="FLOAT") == 1
+    assert ENSEMBLE.separate_to_folder(tmp_path / "stems", source, subtype="FLOAT").wait() == 1
+    writer = ENSEMBLE.separate_to_folder(tmp_path / "flac", source, container="flac", subtype="PCM_24", wait=False)
+    assert writer.wait() == 1
+    assert sorted(path.name for path in (tmp_path / "flac").iterdir()) == [f"{name}.flac" for name in ENSEMBLE.instruments]
     expected = ENSEMBLE.separate_array(source)
-    for name, stem in zip(ENSEMBLE.sources, expected, strict=True):
+    for name, stem in zip(ENSEMBLE.source_order, expected, strict=True):
         written, rate = soundfile.read(tmp_path / "stems" / f"{name}.wav", dtype="float32")
         np.testing.assert_array_equal(written, stem)
         assert rate == 44100
@@ -277,7 +281,7 @@ def test_open_model_takes_a_letter_or_a_folder(tmp_path: Path, monkeypatch: pyte
         open_model("nowhere")
 
 
-def test_a_tapered_window_changes_only_what_chunks_share(small_model: Path) -> None:
+def test_a_hann_window_changes_only_samples_that_chunks_share(small_model: Path) -> None:
     config = small_model / "config.yaml"
     song = AudioArray(np.random.default_rng(0).standard_normal((6000, 2)).astype(np.float32), 44100)
     plain = {overlap: Separator(small_model, overlap=overlap, seeds=[0]).separate_array(song) for overlap in (1, 4)}
@@ -298,6 +302,39 @@ def test_the_members_make_up_the_ensemble() -> None:
     np.testing.assert_array_equal(alone[1], Separator(FOLDER, seeds=[1]).separate_array(song))
 
 
+def test_members_share_the_state_of_their_separator(monkeypatch: pytest.MonkeyPatch) -> None:
+    separator, told = Separator(FOLDER, batch_size=8), []
+    song = AudioArray(noise(9000), 44100)
+    member = separator.members()[1]
+    alone = member.separate_array(song)
+    run = separator.ensemble._estimate_mean
+
+    def crowded(mixture: torch.Tensor, *how: object) -> torch.Tensor:
+        if len(mixture) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return run(mixture, *how)
+
+    monkeypatch.setattr(separator.ensemble, "_estimate_mean", crowded)
+    member.on_progress = told.append
+    assert separator.on_progress == member.on_progress
+    with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
+        np.testing.assert_allclose(member.separate_array(song), alone, atol=1e-5)
+    assert separator.ensemble.batch_size == 4
+    assert sum(told) == 9000
+    assert (member.instruments, member.source_order) == (separator.instruments, separator.source_order)
+    assert (member.sample_rate, member.checkpoints[1]) == (44100, separator.checkpoints[1])
+
+
+def test_overrides_change_the_config_and_the_settings() -> None:
+    separator = Separator(FOLDER, overrides=["inference.window=hann", "inference.num_overlap=3"])
+    assert (separator.overlap, separator.config.inference.window) == (3, "hann")
+    changed = set(separator.settings().items()) ^ set(Separator(FOLDER).settings().items())
+    assert {name for name, _ in changed} == {"overlap", "overrides"}
+    assert separator.settings()["overrides"] == "inference.window=hann, inference.num_overlap=3"
+    with pytest.raises(ConfigError, match=r"config\.yaml with inference\.windo=hann: .*did you mean inference\.window\?"):
+        Separator(FOLDER, overrides=["inference.windo=hann"])
+
+
 @pytest.mark.parametrize("option", ["overlap", "batch_size"])
 def test_numbers_below_one_are_refused(option: str) -> None:
     with pytest.raises(SeparationError, match=f"{option} is 0, expected 1 or more"):
@@ -306,7 +343,7 @@ def test_numbers_below_one_are_refused(option: str) -> None:
         Separator(FOLDER, overlap=1985)
 
 
-def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_and_precisions_are_picked_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [device.pick_precision("auto", where) for where in (cpu, cuda, torch.device("mps"))] == ["fp32", "fp16", "fp32"]
     refused = {
@@ -336,12 +373,12 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         device.pick_device("cuda:2")
 
 
-def test_products_are_rounded_to_tf32_only_where_that_is_asked_for() -> None:
+def test_tf32_is_used_only_on_request() -> None:
     def rounded() -> list[bool]:
         return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
 
     before, seen = rounded(), {}
-    assert before == [False, True]  # PyTorch's own: float32 convolutions are not float32
+    assert before == [False, True]  # PyTorch's defaults: float32 convolutions are computed in TF32
     for precision in device.PRECISIONS:
         with device.tf32_matmul(precision, torch.device("cuda")):
             seen[precision] = rounded()

@@ -1,7 +1,11 @@
-"""Checkpoints: find them in a folder, verify, load strictly, save atomically.
+"""Checkpoints: find them in a folder, verify them, load them strictly, save them atomically.
 
-A checkpoint is a plain state dict, name -> tensor, saved by torch; a folder of them and a config.yaml is a model.
-Nothing is unpickled but tensors.
+    paths = find_checkpoints("my_submission/ckpts/demo")                        # {seed: path}
+    network = load_network(config, read_state_dict(paths[0]), str(paths[0]))
+    save_checkpoint(network.state_dict(), "step1_seed0.ckpt")
+
+A checkpoint is a plain state dict, name -> tensor, saved by torch. A folder of checkpoints and a config.yaml is a model.
+Only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -19,37 +23,21 @@ from torch import Tensor
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
-from my_submission.src.model import TFCTDFNet
+from my_submission.src.model import build_network
+from my_submission.src.network import SeparationNetwork
 
 FOLDER = Path(__file__).resolve().parents[1] / "ckpts"
-DOWNLOAD = "https://drive.google.com/file/d/1fy3aIAYnDg8WJ35hMsBhVJFLbIbLo8Gv/view?usp=share_link"
-INSTALL = "python -m my_submission install mdx_AB.zip"
-
-PUBLISHED_BYTES = 120_586_444
-PUBLISHED = {  # path in the archive and below ckpts/ -> SHA-256, from the authors' git-LFS records
-    "modelA/step100000_seed0.ckpt": "ec3ab4a8327d6db696d9ae51c5a38573186461182007d0dd9a09ad662a5ef1ae",
-    "modelA/step100000_seed1.ckpt": "38f49b66698b17ddc857eacf4ad246d48fa7c43bdb68d9e22967639426fee826",
-    "modelA/step100000_seed2.ckpt": "350ce6e2555afd076fc41510a291a3137003794b7a1930179198c8b2c806310c",
-    "modelB/step150000_seed0.ckpt": "ed1f577bfa6ed4e6146a675f763d2c8d773ab6f42cee75564d2f8d609ea979d3",
-    "modelB/step150000_seed1.ckpt": "063723f682d46d42cfd5e6e0ca2e450de6847338d0bd6ae6407b8e6f75efd1f1",
-    "modelB/step150000_seed2.ckpt": "eab8d4c9ce119ed3f0c8458e47c88648e51b9ba463ed546fcdd225b158d346c3",
-}
 
 
 class CheckpointError(UserError):
     """A checkpoint, or a folder of them, that cannot be used."""
 
 
-def published_checkpoints(model: str) -> list[str]:
-    """File names of a published model's checkpoints, seed 0 first: `published_checkpoints("modelA")`."""
-    return sorted(path.partition("/")[2] for path in PUBLISHED if path.startswith(f"{model}/"))
-
-
 def find_checkpoints(folder: str | Path, seeds: Sequence[int] | None = None) -> dict[int, Path]:
-    """The checkpoints of a folder by seed, the lowest first: all of them, or the seeds asked for.
+    """Return the checkpoints of a folder by seed, the lowest seed first: all of them, or the seeds asked for.
 
-    The seed is read from the name, as in `step100000_seed0.ckpt`; of several steps of one seed, the last counts. Where no
-    name tells a seed, the files are numbered in alphabetical order.
+    The seed is read from the name, as in `step100000_seed0.ckpt`; of several steps of one seed, the last counts. If no name
+    contains a seed, the files are numbered in alphabetical order.
 
     Raises CheckpointError for a folder without checkpoints, or without one of the seeds.
     """
@@ -73,30 +61,30 @@ def find_checkpoints(folder: str | Path, seeds: Sequence[int] | None = None) -> 
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return sha256_of(file)
 
 
-def sha256_of(file: BinaryIO) -> str:
-    """SHA-256 of what is left to read of an open file, in hexadecimal."""
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of the rest of an open file, in hexadecimal."""
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def read_state_dict(file: str | Path | BinaryIO, name: str | None = None) -> dict[str, Tensor]:
-    """A state dict on the CPU, tensors and nothing else. `name` stands in messages for a file that has no path.
+def read_state_dict(file: str | Path | IO[bytes], name: str | None = None) -> dict[str, Tensor]:
+    """Read a state dict of tensors to the CPU. `name` stands in messages for a file that has no path.
 
-    Raises CheckpointError for anything that is not one, among it pickled code, of which none is run.
+    Raises CheckpointError for any other content. Pickled code is refused and never run.
     """
     name = name or str(file)
     if isinstance(file, (str, Path)):
         _refuse_stand_in(Path(file))
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file from a stranger: the parser may trip over it in any way
+    except Exception as error:  # the file is untrusted, and torch.load can fail on it in any way
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise CheckpointError(f"{name}: is damaged, or no plain state dict of tensors ({reason}); fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -105,7 +93,7 @@ def read_state_dict(file: str | Path | BinaryIO, name: str | None = None) -> dic
 
 
 def _refuse_stand_in(path: Path) -> None:
-    """Refuse what often lies where a checkpoint should: nothing, a git-lfs pointer, a web page."""
+    """Refuse a missing file, and files often found in place of a checkpoint: a git-lfs pointer, a web page."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, expected a checkpoint")
     with path.open("rb") as file:
@@ -116,12 +104,12 @@ def _refuse_stand_in(path: Path) -> None:
         raise CheckpointError(f"{path}: is a web page, not a checkpoint; the download did not reach the file")
 
 
-def load_network(config: Config, state: dict[str, Tensor], name: str) -> TFCTDFNet:
-    """The network of a config with a state dict in it, strictly, in evaluation mode, in float32 on the CPU.
+def load_network(config: Config, state: dict[str, Tensor], name: str) -> SeparationNetwork:
+    """Load a state dict strictly into the network of a config; the network is in evaluation mode, float32, on the CPU.
 
     Raises CheckpointError, naming `name`, for parameters that are missing, unknown, of another shape or not finite.
     """
-    network = TFCTDFNet(config)
+    network = build_network(config)
     expected = network.state_dict()
     wrong = [f"{key} is missing" for key in expected if key not in state]
     wrong += [f"{key} is unknown to the config" for key in state if key not in expected]
@@ -139,7 +127,7 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> TFCTDFN
 
 
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write a state dict, on the CPU and atomically: the file is there whole, or as it was before."""
+    """Write a state dict from the CPU, atomically: on an error the file stays as it was."""
     path = Path(path)
     with atomic_file(path) as partial, partial.open("wb") as file:
         torch.save({key: value.detach().cpu() for key, value in state.items()}, file)

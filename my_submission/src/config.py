@@ -1,47 +1,46 @@
-"""Configuration: a YAML file becomes frozen dataclasses, checked once, here.
+"""Configuration: a YAML file becomes frozen dataclasses, which are checked once, here.
 
-    config = load_config("my_submission/ckpts/modelA/config.yaml")
+    config = load_config("my_submission/ckpts/modelA/config.yaml", overrides=["training.lr=0.0004"])
     config.audio.n_fft                     # 8192
 
-The keys are those of the published `config.yaml` files. A key that is unknown, missing, of the wrong type or impossible
-beside another is refused by name.
+The keys are those of the published `config.yaml` files, and some of ours, which have defaults. A key is refused by name if it
+is unknown, missing, of the wrong type, or contradicts another key.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from my_submission.src.common.overrides import override
 from my_submission.src.common.plain_tree import ConfigError, dataclass_from_dict, require, to_plain
-
-
-def _require_positive(section: object, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(section, name)
-        require(value > 0, f"{prefix}.{name} is {value}, expected a number above 0")
+from my_submission.src.loss import MASKS
+from my_submission.src.model_config import ModelConfig, OtherModelConfig, is_other, require_positive
+from my_submission.src.overlap_add import WINDOWS
 
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Sizes of the audio and its spectrogram, at training time."""
+    """Sizes of the audio and its spectrogram in training."""
 
     chunk_size: int  # samples of a training chunk: hop_length * (dim_t - 1)
     dim_f: int  # frequency bins kept, the lowest ones
     dim_t: int  # STFT frames of a training chunk
     hop_length: int  # samples
     n_fft: int  # samples
-    min_mean_abs: float  # a training chunk quieter than this is drawn again
+    min_mean_abs: float  # a training chunk whose mean absolute value is below this is drawn again
     num_channels: int  # audio channels
     sample_rate: int  # Hz
 
     def __post_init__(self) -> None:
         names = ("chunk_size", "dim_f", "dim_t", "hop_length", "n_fft", "num_channels", "sample_rate")
-        _require_positive(self, "audio", *names)
+        require_positive(self, "audio", *names)
         require(self.min_mean_abs >= 0, f"audio.min_mean_abs is {self.min_mean_abs}, expected 0 or more")
         require(self.n_fft % 2 == 0, f"audio.n_fft is {self.n_fft}, expected an even number")
         bins = self.n_fft // 2 + 1
@@ -61,84 +60,33 @@ class AudioConfig:
         )
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the TFC-TDF U-Net."""
-
-    act: str  # gelu, relu or eluX, X being ELU's alpha
-    bottleneck_factor: int  # how much narrower the middle of a TDF is
-    growth: int  # channels added per scale
-    norm: str  # InstanceNorm, BatchNorm or GroupNormG, G being the number of groups
-    num_blocks_per_scale: int
-    num_channels: int  # of the first scale
-    num_scales: int
-    num_subbands: int
-    scale: tuple[int, int]  # down-sampling of [time, frequency] per scale
-
-    def __post_init__(self) -> None:
-        names = ("bottleneck_factor", "num_blocks_per_scale", "num_channels", "num_subbands")
-        _require_positive(self, "model", *names)
-        require(min(self.growth, self.num_scales) >= 0, "model.growth and model.num_scales must be 0 or more")
-        require(min(self.scale) > 0, f"model.scale is {list(self.scale)}, expected numbers above 0")
-        require(
-            self.act in ("gelu", "relu") or self.elu_alpha is not None,
-            f"model.act is {self.act!r}, expected gelu, relu or elu with its alpha (elu0.7)",
-        )
-        groups = self.norm_groups
-        require(
-            self.norm in ("InstanceNorm", "BatchNorm") or groups is not None,
-            f"model.norm is {self.norm!r}, expected InstanceNorm, BatchNorm or GroupNorm with its groups (GroupNorm4)",
-        )
-        for channels in self.channels if groups else ():
-            require(
-                channels % groups == 0,
-                f"model.norm is {self.norm}, but a scale has {channels} channels "
-                f"(model.num_channels + i * model.growth), not a multiple of {groups}",
-            )
-
-    @property
-    def channels(self) -> list[int]:
-        """Network channels at every scale, the bottleneck's last."""
-        return [self.num_channels + i * self.growth for i in range(self.num_scales + 1)]
-
-    @property
-    def elu_alpha(self) -> float | None:
-        """Alpha of an `eluX` activation, None for another."""
-        match = re.fullmatch(r"elu(\d+(?:\.\d+)?)", self.act)
-        return float(match[1]) if match else None
-
-    @property
-    def norm_groups(self) -> int | None:
-        """Number of groups of a `GroupNormG`, None for another norm."""
-        match = re.fullmatch(r"GroupNorm([1-9]\d*)", self.norm)
-        return int(match[1]) if match else None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The training recipe; HOW_TO_TRAIN.md explains each key."""
 
     batch_size: int
-    coarse_loss_clip: bool  # mask whole items (label noise) instead of single samples (bleeding)
+    coarse_loss_clip: bool | None = None  # the published choice of a mask: coarse (label noise) or fine (bleeding)
     ema_momentum: float
     grad_clip: float | None
     instruments: tuple[str, ...]  # in the order of the network's sources
     lr: float
+    loss_mask: str | None = None  # a name in loss.MASKS, instead of coarse_loss_clip
     num_steps: int
-    q: float  # quantile of the loss at and above which it is masked
-    target_instrument: str | None  # train and estimate this one alone
-    datasets: tuple[str, ...] = ()  # folders, used where the command line names none
-    activation_checkpointing: bool = False  # compute activations twice instead of keeping them: slower, less memory
+    q: float  # quantile of the errors at and above which they are masked
+    target_instrument: str | None  # train and estimate only this one
+    datasets: tuple[str, ...] = ()  # folders, used if the command line names none
+    activation_checkpointing: bool = False  # compute activations twice instead of storing them: slower, less memory
     lr_schedule: str = "constant"  # or cosine: from lr down to 0 at num_steps
     optimizer: str = "adam"  # or muon
-    warmup_steps: int = 0  # over which the rate rises to lr
-    gain_db: tuple[float, float] | None = None  # every stem drawn gets a gain from between these
+    warmup_steps: int = 0  # steps over which the rate rises to lr
+    gain_db: tuple[float, float] | None = None  # range of the random gain of every stem drawn
     same_song: float = 0.0  # share of the samples whose stems all come from one place of one track
 
     def __post_init__(self) -> None:
-        _require_positive(self, "training", "batch_size", "lr", "num_steps")
+        require_positive(self, "training", "batch_size", "lr", "num_steps")
         require(0 <= self.ema_momentum < 1, f"training.ema_momentum is {self.ema_momentum}, expected 0 up to below 1")
         require(0 < self.q <= 1, f"training.q is {self.q}, expected above 0 and up to 1")
+        self._check_mask()
         require(
             self.grad_clip is None or self.grad_clip > 0,
             f"training.grad_clip is {self.grad_clip}, expected null or a number above 0",
@@ -170,6 +118,24 @@ class TrainingConfig:
             f"training.target_instrument is {self.target_instrument!r}, expected null or one of {list(names)}",
         )
 
+    def _check_mask(self) -> None:
+        masks, clip, name = " or ".join(MASKS), self.coarse_loss_clip, self.loss_mask
+        require(
+            clip is not None or name is not None,
+            f"missing: training.coarse_loss_clip (true or false), or training.loss_mask ({masks}) instead",
+        )
+        require(name is None or name in MASKS, f"training.loss_mask is {name!r}, expected {masks}")
+        require(
+            None in (clip, name) or name == ("coarse" if clip else "fine"),
+            f"training.loss_mask is {name}, but training.coarse_loss_clip is {str(clip).lower()}, which means "
+            f"{'coarse' if clip else 'fine'}; leave one of the two out",
+        )
+
+    @property
+    def mask(self) -> str:
+        """Return the name of the loss's mask, a key of loss.MASKS."""
+        return self.loss_mask or ("coarse" if self.coarse_loss_clip else "fine")
+
 
 @dataclass(frozen=True)
 class InferenceConfig:
@@ -178,15 +144,12 @@ class InferenceConfig:
     batch_size: int  # chunks that go through the network together
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
-    window: str = "rectangular"  # or hann: a chunk counts less towards its ends
-    residual_shares: tuple[float, ...] | None = None  # of what estimates leave of the mixture; None is half of it to `other`
+    window: str = "rectangular"  # a name in overlap_add.WINDOWS; with hann a chunk counts less towards its ends
+    residual_shares: tuple[float, ...] | None = None  # each source's share of mixture - sum of estimates; None: half to `other`
 
     def __post_init__(self) -> None:
-        _require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
-        require(
-            self.window in ("rectangular", "hann"),
-            f"inference.window is {self.window!r}, expected rectangular or hann",
-        )
+        require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
+        require(self.window in WINDOWS, f"inference.window is {self.window!r}, expected {' or '.join(WINDOWS)}")
         shares = self.residual_shares or ()
         require(
             all(share >= 0 for share in shares) and sum(shares) < 1 + 1e-6,
@@ -199,32 +162,16 @@ class Config:
     """A whole config.yaml."""
 
     audio: AudioConfig
-    model: ModelConfig
+    model: ModelConfig | OtherModelConfig
     training: TrainingConfig
     inference: InferenceConfig
 
     def __post_init__(self) -> None:
-        audio, model = self.audio, self.model
-        require(
-            audio.dim_f % model.num_subbands == 0,
-            f"audio.dim_f is {audio.dim_f}, not a multiple of model.num_subbands = {model.num_subbands}",
-        )
-        band, shrink = audio.dim_f // model.num_subbands, model.scale[1] ** model.num_scales
-        require(
-            band % shrink == 0,
-            f"audio.dim_f / model.num_subbands is {band}, not a multiple of model.scale[1] ** model.num_scales = {shrink}",
-        )
-        require(
-            band // shrink >= model.bottleneck_factor,
-            f"model.bottleneck_factor is {model.bottleneck_factor}, but the deepest scale has only "
-            f"{band // shrink} frequency bins",
-        )
-        shrink = model.scale[0] ** model.num_scales
-        for name, frames in (("audio.dim_t", audio.dim_t), ("inference.dim_t", self.inference.dim_t)):
-            require(
-                frames % shrink == 0,
-                f"{name} is {frames}, not a multiple of model.scale[0] ** model.num_scales = {shrink}",
-            )
+        require(self.model is not None, "model is empty, expected a section of keys")
+        audio, lengths = self.audio, {"audio.dim_t": self.audio.dim_t, "inference.dim_t": self.inference.dim_t}
+        if isinstance(self.model, ModelConfig):
+            self.model.check_fits(audio.dim_f, lengths)
+        for name, frames in lengths.items():
             require(
                 audio.hop_length * (frames - 1) > audio.n_fft // 2,
                 f"{name} is {frames}: a chunk of that many frames is too short for audio.n_fft = {audio.n_fft}",
@@ -235,28 +182,41 @@ class Config:
         )
         shares = self.inference.residual_shares
         require(
-            shares is None or len(shares) == len(self.sources),
-            f"inference.residual_shares is {list(shares or ())}, expected a number for each of {', '.join(self.sources)}",
+            shares is None or len(shares) == len(self.source_order),
+            f"inference.residual_shares is {list(shares or ())}, expected a number for each of {', '.join(self.source_order)}",
         )
 
     @property
     def inference_chunk_size(self) -> int:
-        """Length of an inference chunk, samples."""
+        """Return the length of an inference chunk, samples."""
         return self.audio.hop_length * (self.inference.dim_t - 1)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of what the network estimates, in the order of its source axis."""
+    def source_order(self) -> tuple[str, ...]:
+        """Return the names of the sources that the network estimates, in the order of its source axis."""
         target = self.training.target_instrument
         return self.training.instruments if target is None else (target,)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, ready for YAML or JSON."""
-        return to_plain(dataclasses.asdict(self))
+        """Return plain lists, numbers and strings, ready for YAML or JSON; `load_config` reads them back."""
+        tree = to_plain(dataclasses.asdict(self))
+        if isinstance(self.model, OtherModelConfig):
+            tree["model"] = {"type": self.model.type, **tree["model"]["keys"]}
+        else:
+            del tree["model"]["type"]  # like the published files, which know one type only
+        for name in ("coarse_loss_clip", "loss_mask"):
+            if tree["training"][name] is None:
+                del tree["training"][name]
+        return tree
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check a config.yaml.
+
+    Args:
+        path: of the file.
+        overrides: replace keys of the file before it is checked (default: none): `training.lr=0.0004`, `model.scale=[2, 2]`.
+            The value is read as YAML. Of two overrides of one key, the last counts.
 
     Raises ConfigError, naming the file and the key, for anything that cannot be used.
     """
@@ -264,16 +224,46 @@ def load_config(path: str | Path) -> Config:
         text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
-    return parse_config(text, str(path))
+    return parse_config(text, str(path), overrides)
 
 
-def parse_config(text: bytes, name: str) -> Config:
-    """The same for a config.yaml that is in memory; `name` stands in messages."""
+def parse_config(text: bytes, name: str, overrides: Sequence[str] = ()) -> Config:
+    """Check a config.yaml that is in memory, like `load_config`; `name` stands for the file in messages."""
     try:
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     try:
-        return dataclass_from_dict(Config, tree)
+        return _from_tree(override(tree, overrides, _keys) if isinstance(tree, dict) else tree)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+        changed = f" with {', '.join(overrides)}" if overrides else ""
+        raise ConfigError(f"{name}{changed}: {error}") from None
+
+
+def _from_tree(tree: object) -> Config:
+    """Make a Config. The section of another architecture is kept as it is."""
+    if not isinstance(tree, dict) or not is_other(tree.get("model")):
+        config: Config = dataclass_from_dict(Config, tree)
+        return config
+    keys = dict(tree["model"])
+    model = OtherModelConfig(keys.pop("type"), keys)
+    rest = dataclass_from_dict(_WithoutModel, {name: section for name, section in tree.items() if name != "model"})
+    return Config(rest.audio, model, rest.training, rest.inference)
+
+
+@dataclass(frozen=True)
+class _WithoutModel:
+    audio: AudioConfig
+    training: TrainingConfig
+    inference: InferenceConfig
+
+
+def _keys(tree: Mapping[str, Any]) -> dict[str, list[str] | None]:
+    """Return the keys of every section of a config's tree; None for the section of another architecture."""
+    sections = {"audio": AudioConfig, "model": ModelConfig, "training": TrainingConfig, "inference": InferenceConfig}
+    keys: dict[str, list[str] | None] = {
+        name: [field.name for field in dataclasses.fields(cls)] for name, cls in sections.items()
+    }
+    if is_other(tree.get("model")):
+        keys["model"] = None
+    return keys

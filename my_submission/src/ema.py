@@ -1,8 +1,7 @@
-"""An exponential moving average of a network: what a checkpoint holds.
+"""The exponential moving average of a network's weights; checkpoints hold it.
 
 ema = EMA(network, momentum=0.999)
-...                         # after every step of the optimiser
-ema.update()
+ema.update()                # after every step of the optimizer
 with ema.swapped():         # the network computes with the averages here
     ...
 save_checkpoint(ema.state_dict(), path)
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """average = momentum * average + (1 - momentum) * now, of everything in the network's state dict.
+    """Average every entry of a network's state dict: average = momentum * average + (1 - momentum) * value.
 
-    Where the original averaged the parameters alone, BatchNorm's running statistics are here too: a checkpoint without
-    them does not separate. Whole numbers, such as BatchNorm's count of batches, are copied.
+    The original averaged the parameters alone. Here BatchNorm's running statistics are averaged too, because a checkpoint
+    without them does not separate. Integers, such as BatchNorm's count of batches, are copied.
     """
 
     def __init__(self, model: nn.Module, momentum: float) -> None:
@@ -30,7 +29,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the averages towards the network as it is now."""
+        """Move the averages towards the network's present values."""
         state = self.model.state_dict()
         floating = [name for name, value in state.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.averages[name] for name in floating], [state[name] for name in floating], 1 - self.momentum)
@@ -39,7 +38,7 @@ class EMA:
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
-        """The network holds the averages inside, and what it held before afterwards, whatever happens in between."""
+        """Put the averages into the network inside the `with` block, and its own values back at its end, even on an error."""
         self._swap()
         try:
             yield
@@ -47,11 +46,11 @@ class EMA:
             self._swap()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages, under the network's names."""
+        """Return the averages, under the names of the network's state dict."""
         return dict(self.averages)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over averages that `state_dict` gave; a ValueError where the names are not the network's."""
+        """Take over averages that `state_dict` returned. Raises ValueError if the names are not the network's."""
         if state.keys() != self.averages.keys():
             raise ValueError(f"not the averages of this network: {sorted(state.keys() ^ self.averages.keys())[:3]} ...")
         for name, value in state.items():
@@ -60,6 +59,6 @@ class EMA:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, value in self.model.state_dict().items():
-            now = value.clone()
+            present = value.clone()
             value.copy_(self.averages[name])
-            self.averages[name].copy_(now)
+            self.averages[name].copy_(present)

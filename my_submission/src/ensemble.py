@@ -1,12 +1,13 @@
-"""The networks of an ensemble on a device: chunks in, estimates out, whatever the device's memory and precision can hold.
+"""The networks of an ensemble on a device: chunks in, estimates out.
 
-ensemble = Ensemble(networks, torch.device("cuda"), "fp16", batch_size=4)
-ensemble.estimate(chunks)           # [B, C, T] -> [B, S, C, T] on the device
+    ensemble = Ensemble(networks, torch.device("cuda"), "fp16", batch_size=4)
+    ensemble.estimate(chunks)           # [B, C, T] -> [B, S, C, T] on the device
+
+If the device's memory is full, the batch is halved. If half precision overflows, the chunk is repeated in float32.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 
@@ -14,24 +15,25 @@ import torch
 from torch import Tensor
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.model import TFCTDFNet
+from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.compiling import Runner, compiled_runner, run_eagerly
 from my_submission.src.runtime.device import HALF, autocast_to, is_out_of_memory
 
 
 class SeparationError(UserError):
-    """A song, or a setting, with which nothing can be separated."""
+    """This audio or these settings cannot be separated."""
 
 
 class Ensemble:
-    """Networks of one config, whose mean is the estimate.
+    """Networks of one config; the estimate is the mean of theirs.
 
     Args:
         networks: in evaluation mode; they are moved to the device.
-        precision: fp16, bf16, tf32 or fp32 for the networks, the STFT being float32 always.
-        batch_size: chunks that go through a network together, fewer from where the device's memory is full.
-        compile: compile the networks before their first chunk.
+        device: where they run.
+        precision: fp16, bf16, tf32 or fp32, of the networks; the STFT is always float32.
+        batch_size: chunks that go through a network together. It is halved when the device's memory is full.
+        compile: compile the networks before their first chunk, which takes 1 to 2 minutes (default: no).
         name: of the ensemble, for messages.
 
     Raises CompilingError.
@@ -39,7 +41,7 @@ class Ensemble:
 
     def __init__(
         self,
-        networks: Sequence[TFCTDFNet],
+        networks: Sequence[SeparationNetwork],
         device: torch.device,
         precision: str,
         batch_size: int,
@@ -53,32 +55,28 @@ class Ensemble:
         self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
         self.runner: Runner = compiled_runner(device) if compile else run_eagerly
 
-    def member(self, index: int) -> Ensemble:
-        """One of the networks by itself; it is shared, not copied."""
-        member = copy.copy(self)
-        member.networks = [self.networks[index]]
-        return member
-
     def warm_up(self, chunk: Tensor) -> None:
-        """Let one network separate a batch of a chunk [C, T]: what can go wrong with compiling goes wrong here."""
-        first = self.member(0)
-        first.estimate(chunk.expand(self.batch_size, *chunk.shape))
-        self.batch_size, self.batch_was_halved = first.batch_size, first.batch_was_halved
+        """Separate a batch of copies of a chunk [C, T] with one network, so that compiling fails here if it fails."""
+        self.estimate(chunk.expand(self.batch_size, *chunk.shape), only=0)
+        self.redone_chunks = 0  # those of the warm-up are no audio
 
     @torch.inference_mode()
-    def estimate(self, chunks: Tensor) -> Tensor:
-        """[B, C, T], on any device -> estimates [B, S, C, T] on the device.
+    def estimate(self, chunks: Tensor, only: int | None = None) -> Tensor:
+        """Separate chunks [B, C, T], on any device -> estimates [B, S, C, T] on the ensemble's device.
 
-        Raises SeparationError for an estimate that is not finite, and where the memory does not do for one chunk.
+        `only` is the index of the one network that takes part (default: all do, and their mean is the estimate).
+
+        Raises SeparationError for an estimate that is not finite, and if the memory does not suffice for one chunk.
         """
+        networks = self.networks if only is None else [self.networks[only]]
         batch, channels, samples = chunks.shape
-        estimates = torch.zeros(batch, self.networks[0].num_sources, channels, samples, device=self.device)
-        # digital silence is estimated as exact zeros (the last product in the network sees to that): no need to run it
+        estimates = torch.zeros(batch, networks[0].num_sources, channels, samples, device=self.device)
+        # networks separate digital silence into exact zeros, so they need not run on it
         audible = chunks.abs().amax(dim=(1, 2)).nonzero().flatten()
         while len(audible) > 0:
             now = audible[: self.batch_size]
             try:
-                estimates[now] = self._estimate(chunks[now].to(self.device))
+                estimates[now] = self._estimate(chunks[now].to(self.device), networks)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -87,13 +85,13 @@ class Ensemble:
             audible = audible[len(now) :]
         return estimates
 
-    def _estimate(self, mixture: Tensor) -> Tensor:
-        """[B, C, T] -> estimates [B, S, C, T]; what half precision cannot hold is done again without it."""
-        estimates = self._estimate_mean(mixture, self.precision)
+    def _estimate(self, mixture: Tensor, networks: Sequence[SeparationNetwork]) -> Tensor:
+        """Separate [B, C, T] -> [B, S, C, T]; chunks that overflow in half precision are repeated in float32."""
+        estimates = self._estimate_mean(mixture, self.precision, networks)
         if self.precision in HALF:
             overflowed = ~_is_finite(estimates)
             if overflowed.any():
-                estimates[overflowed] = self._estimate_mean(mixture[overflowed], "fp32")
+                estimates[overflowed] = self._estimate_mean(mixture[overflowed], "fp32", networks)
                 self.redone_chunks += int(overflowed.sum())
         if not _is_finite(estimates).all():
             raise SeparationError(
@@ -102,16 +100,16 @@ class Ensemble:
             )
         return estimates
 
-    def _estimate_mean(self, mixture: Tensor, precision: str) -> Tensor:
-        """[B, C, T] -> [B, S, C, T]: one STFT, the mean of the networks' spectrograms, one inverse STFT (it is linear)."""
-        stft = self.networks[0].stft
-        run = self.runner if precision == self.precision else run_eagerly  # repeated chunks are few
+    def _estimate_mean(self, mixture: Tensor, precision: str, networks: Sequence[SeparationNetwork]) -> Tensor:
+        """Separate [B, C, T] -> [B, S, C, T]: one STFT, the networks' mean spectrogram, one inverse STFT (it is linear)."""
+        stft = networks[0].stft
+        run = self.runner if precision == self.precision else run_eagerly  # few chunks are repeated
         spec = stft(mixture)  # [B, 2C, F, L]
         with autocast_to(precision, self.device):
-            total = run(self.networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
-            for network in self.networks[1:]:
+            total = run(networks[0], spec, self.batch_size).float()  # [B, S, 2C, F, L]
+            for network in networks[1:]:
                 total += run(network, spec, self.batch_size)
-        return stft.inverse(total / len(self.networks))
+        return stft.inverse(total / len(networks))
 
     def _halve_batch(self, batch: int) -> None:
         if batch == 1:
@@ -128,5 +126,5 @@ class Ensemble:
 
 
 def _is_finite(estimates: Tensor) -> Tensor:
-    """[B, ...] -> [B]."""
+    """Tell which items hold finite values only: [B, ...] -> [B]."""
     return torch.isfinite(estimates).flatten(1).all(dim=1)

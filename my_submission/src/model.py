@@ -1,4 +1,6 @@
-"""TFC-TDF U-Net, version 3: a mixture's complex spectrogram in, every source's out.
+"""TFC-TDF U-Net, version 3: the mixture's complex spectrogram in, one spectrogram per source out. And the seam for others:
+
+    network = build_network(config)     # of the architecture that `model.type` names
 
 Kim, Lee, Jung: "Sound Demixing Challenge 2023 Music Demixing Track Technical Report: TFC-TDF-UNet v3" (arXiv 2306.09382).
 The block is from Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based singing voice
@@ -6,38 +8,47 @@ separation" (ISMIR 2020); the subbands are from Liu et al., "Channel-wise Subban
 
 Module names are those of the published checkpoints, which load strictly. No convolution and no linear layer has a bias.
 Inside the U-Net a tensor is [B, c, L, f]: c network channels, L frames, f frequency bins at that scale.
+
+A further architecture takes a file with a subclass of SeparationNetwork, listed before this one in README's Architecture, and a
+line of NETWORKS.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from my_submission.src.config import Config, ModelConfig
+from my_submission.src.common.plain_tree import require
+from my_submission.src.config import Config
+from my_submission.src.model_config import TFC_TDF, ModelConfig
+from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.fused_norm import norm_activation
 from my_submission.src.stft import STFT
 
 
-class TFCTDFNet(nn.Module):
-    """mixture [B, C, T] -> estimates [B, S, C, T], or [B, C, T] where the config has a `target_instrument`.
+class TFCTDFNet(SeparationNetwork):
+    """mixture [B, C, T] -> estimates [B, S, C, T], or [B, C, T] if the config has a `target_instrument`.
 
     T = hop_length * (L - 1), where L is a multiple of model.scale[0] ** model.num_scales; a ValueError otherwise.
-    The sources stand in the order of `training.instruments`.
+    The sources are in the order of `training.instruments`.
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
         audio, model = config.audio, config.model
-        self.audio_channels = audio.num_channels
+        if not isinstance(model, ModelConfig):
+            raise TypeError(f"model.type is {model.type!r}, expected {TFC_TDF}")
+        super().__init__(
+            STFT(audio.n_fft, audio.hop_length, audio.dim_f),
+            num_channels=audio.num_channels,
+            num_sources=len(config.source_order),
+            single_target=config.training.target_instrument is not None,
+            frame_multiple=model.scale[0] ** model.num_scales,
+        )
         self.num_subbands = model.num_subbands
-        self.num_sources = len(config.sources)
-        self.single_source = config.training.target_instrument is not None
-        self.frame_multiple = model.scale[0] ** model.num_scales
-        self.stft = STFT(audio.n_fft, audio.hop_length, audio.dim_f)
 
         bands = 2 * audio.num_channels * model.num_subbands  # D of the paper's figure
         widths = model.channels
@@ -60,19 +71,8 @@ class TFCTDFNet(nn.Module):
             if isinstance(module, ActivationCheckpointed):
                 module.recompute = config.training.activation_checkpointing
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """Waveform in, waveforms out; the shapes are in the class's docstring."""
-        frames, rest = divmod(mixture.shape[-1], self.stft.hop_length)
-        if mixture.ndim != 3 or mixture.shape[1] != self.audio_channels or rest or (frames + 1) % self.frame_multiple:
-            raise ValueError(
-                f"mixture has shape {list(mixture.shape)}, expected [B, {self.audio_channels}, {self.stft.hop_length} * "
-                f"(L - 1)] with L a multiple of {self.frame_multiple}"
-            )
-        estimates = self.stft.inverse(self.separate_spec(self.stft(mixture)))  # [B, S, C, T]
-        return estimates.squeeze(1) if self.single_source else estimates
-
     def separate_spec(self, spec: Tensor) -> Tensor:
-        """The network between the STFT and its inverse: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
+        """Map spectrograms: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
         batch, parts, bins, frames = spec.shape
         mix = spec.reshape(batch, parts * self.num_subbands, bins // self.num_subbands, frames)  # [B, D, F/K, L]
         first = x = self.first_conv(mix)
@@ -101,31 +101,38 @@ class TFCTDF(nn.Module):
         self.blocks = nn.ModuleList(ResidualUnit(model, w, width, bins) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width_in, L, f] -> [B, width, L, f]."""
+        """Map [B, width_in, L, f] -> [B, width, L, f]."""
         for block in self.blocks:
             x = block(x)
         return x
 
 
 class ActivationCheckpointed(nn.Module):
-    """A part of the network that training can compute again on the way back, instead of keeping all that is inside it."""
+    """A part of the network whose activations training can discard and recompute (torch.utils.checkpoint).
 
-    recompute = False
+    A subclass defines `compute`.
+    """
+
+    recompute = False  # set by the network
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `compute`."""
+        """Run `compute`, recomputing its activations in the backward pass if `recompute` is set."""
         if not (self.recompute and torch.is_grad_enabled()):
             return self.compute(x)
         # nothing here is random, so there is no random state to keep
         return checkpoint(self.compute, x, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts)
 
+    def compute(self, x: Tensor) -> Tensor:
+        """Compute the part itself."""
+        raise NotImplementedError
+
     def _contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        """What surrounds the first computation, and the second."""
+        """Return the contexts of the first computation and of the second."""
         return contextlib.nullcontext(), self._on_copies_of_statistics()
 
     @contextlib.contextmanager
     def _on_copies_of_statistics(self) -> Iterator[None]:
-        """BatchNorm must not count a batch twice: its running statistics are copies inside."""
+        """Replace BatchNorm's running statistics by copies, so that recomputing does not count a batch twice."""
         buffers = [(module, *item) for module in self.modules() for item in module.named_buffers(recurse=False)]
         try:
             for module, name, buffer in buffers:
@@ -137,7 +144,7 @@ class ActivationCheckpointed(nn.Module):
 
 
 class ResidualUnit(ActivationCheckpointed):
-    """TFC, TDF with a residual of its own, TFC; a 1x1 convolution around it all."""
+    """TFC, TDF with its own residual connection, TFC; a 1x1 convolution bypasses all three."""
 
     def __init__(self, model: ModelConfig, width_in: int, width: int, bins: int) -> None:
         super().__init__()
@@ -151,7 +158,7 @@ class ResidualUnit(ActivationCheckpointed):
         self.shortcut = nn.Conv2d(width_in, width, 1, bias=False)
 
     def compute(self, x: Tensor) -> Tensor:
-        """[B, width_in, L, f] -> [B, width, L, f]."""
+        """Map [B, width_in, L, f] -> [B, width, L, f]."""
         shortcut = self.shortcut(x)
         x = self.tfc1(x)
         x = x + self.tdf(x)
@@ -159,7 +166,7 @@ class ResidualUnit(ActivationCheckpointed):
 
 
 class EncoderBlock(nn.Module):
-    """A TFC-TDF block, whose output is the skip, and the way down."""
+    """A TFC-TDF block, whose output is also the skip connection, and the down-sampling."""
 
     def __init__(self, model: ModelConfig, width: int, width_out: int, bins: int) -> None:
         super().__init__()
@@ -167,13 +174,13 @@ class EncoderBlock(nn.Module):
         self.downscale = Rescale(model, width, nn.Conv2d(width, width_out, model.scale, model.scale, bias=False))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, c, L, f] -> ([B, c + growth, L/scale, f/scale], skip [B, c, L, f])."""
+        """Map [B, c, L, f] -> ([B, c + growth, L/scale, f/scale], skip [B, c, L, f])."""
         skip = self.tfc_tdf(x)
         return self.downscale(skip), skip
 
 
 class DecoderBlock(nn.Module):
-    """The way up, and a TFC-TDF block on it and the skip."""
+    """The up-sampling, and a TFC-TDF block on its result and the skip connection."""
 
     def __init__(self, model: ModelConfig, width: int, width_out: int, bins: int) -> None:
         super().__init__()
@@ -181,7 +188,7 @@ class DecoderBlock(nn.Module):
         self.tfc_tdf = TFCTDF(model, 2 * width_out, width_out, bins)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """[B, c + growth, L/scale, f/scale] and skip [B, c, L, f] -> [B, c, L, f]."""
+        """Map [B, c + growth, L/scale, f/scale] and skip [B, c, L, f] -> [B, c, L, f]."""
         return self.tfc_tdf(torch.cat([self.upscale(x), skip], dim=1))
 
 
@@ -193,15 +200,15 @@ class Rescale(ActivationCheckpointed):
         self.conv = _pre_activated(model, width, conv)
 
     def compute(self, x: Tensor) -> Tensor:
-        """[B, c, L, f] at one scale -> [B, c', L', f'] at the next."""
+        """Map [B, c, L, f] at one scale -> [B, c', L', f'] at the next."""
         return self.conv(x)
 
 
 class PreActivated(nn.Sequential):
-    """Norm, activation and a layer; or several times these three."""
+    """Norm, activation and a layer, once or several times."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As nn.Sequential, with norm and activation as one where that can be."""
+        """Run the modules in order, norm and activation as one kernel if possible."""
         parts = iter(self)
         for normalise, activate, layer in zip(parts, parts, parts, strict=True):
             x = layer(norm_activation(normalise, activate, x))
@@ -213,7 +220,7 @@ def _pre_activated(model: ModelConfig, width: int, layer: nn.Module) -> PreActiv
 
 
 def norm(model: ModelConfig, channels: int) -> nn.Module:
-    """The config's normalisation of `channels` network channels."""
+    """Make the config's normalisation of `channels` network channels."""
     if model.norm_groups is not None:
         return nn.GroupNorm(model.norm_groups, channels)
     if model.norm == "BatchNorm":
@@ -222,7 +229,21 @@ def norm(model: ModelConfig, channels: int) -> nn.Module:
 
 
 def activation(model: ModelConfig) -> nn.Module:
-    """The config's activation."""
+    """Make the config's activation."""
     if model.elu_alpha is not None:
         return nn.ELU(model.elu_alpha)
     return nn.GELU() if model.act == "gelu" else nn.ReLU()
+
+
+# model.type -> the network's class, called with the Config. A class checks its own section: OtherModelConfig.read.
+NETWORKS: dict[str, Callable[[Config], SeparationNetwork]] = {TFC_TDF: TFCTDFNet}
+
+
+def build_network(config: Config) -> SeparationNetwork:
+    """Make the network of a config, with random weights. This is the only place that makes networks.
+
+    Raises ConfigError for a `model.type` that does not exist, and for a model section that its architecture refuses.
+    """
+    name = config.model.type
+    require(name in NETWORKS, f"model.type is {name!r}, expected {' or '.join(NETWORKS)}")
+    return NETWORKS[name](config)

@@ -1,24 +1,39 @@
 """A streaming chunker: blocks of any size in, finished samples out, in order, exactly as many as came in.
 
-Chunks of `chunk` samples start at every multiple of `hop = chunk // overlap`, the first one `chunk - hop` samples before the
-signal, so that the first sample is covered as often as any other. What lies outside the signal is zeros.
+Chunks of `chunk` samples start at every multiple of `hop = chunk // overlap`. The first one starts `chunk - hop` samples before
+the signal, so that the first sample is covered as often as any other. Outside the signal there are zeros.
 
     signal             0-------------------------------------n
     chunk 0      [zeros----|--]
-    chunk 1          [zeros|------]            each is processed, added up where it belongs,
-    chunk 2              [-|----------]        and every sample is divided by the number
+    chunk 1          [zeros|------]            each chunk is processed and added up where it
+    chunk 2              [-|----------]        belongs; every sample is divided by the number
     ...                    |                   of chunks that cover it
                            first finished sample: once chunk `overlap - 1` is done
 
-Memory is one buffer of a batch of chunks in and one out, whatever the length of the signal.
+Memory is one buffer of a batch of chunks in and one out, for a signal of any length.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+
+def _rectangular(chunk: int) -> None:
+    """Weigh all samples equally, without a multiplication."""
+
+
+def _hann(chunk: int) -> Tensor:
+    """Return a Hann window [chunk], taken between its zeros: every weight is above 0."""
+    place = (torch.arange(chunk, dtype=torch.float64) + 0.5) / chunk
+    return torch.sin(math.pi * place).square().float()
+
+
+# name -> function from the samples of a chunk to `overlap_add`'s window
+WINDOWS: dict[str, Callable[[int], Tensor | None]] = {"rectangular": _rectangular, "hann": _hann}
 
 
 def overlap_add(
@@ -33,14 +48,13 @@ def overlap_add(
     """Run `process` over overlapping chunks of a signal that comes in blocks.
 
     Args:
-        blocks: pieces [C, n] of one signal, n >= 0 and different from piece to piece as it may be.
-        process: takes [B, C, chunk], gives [B, ..., chunk], on any device; B is batch_size at most.
+        blocks: consecutive blocks [C, n] of one signal; n may vary and may be 0.
+        process: maps [B, C, chunk] to [B, ..., chunk], on any device; B is at most batch_size.
         chunk: samples of a chunk.
-        overlap: chunks that cover each sample, 1 up to chunk. Where it does not divide chunk, some samples are covered
-            once more, and are divided by what covers them in truth.
-        batch_size: chunks that are processed together. It changes neither the result nor the order of its additions.
-        window: [chunk], above 0: how much each sample of a chunk counts beside other chunks' of the same place. Equal
-            where None.
+        overlap: chunks that cover each sample, 1 up to chunk; more chunks take more time and smooth the seams. If it does
+            not divide chunk, some samples are covered by one chunk more; each sample is divided by its actual coverage.
+        batch_size: chunks that are processed together (default: 1). It changes neither the result nor the order of additions.
+        window: [chunk], above 0: the weight of each sample of a chunk (default: all ones).
 
     Yields:
         (signal, processed): [C, n] as it came in and [..., n] for the same samples.
@@ -69,7 +83,7 @@ def overlap_add(
                 buffer[:, :-step] = buffer[:, step:].clone()
                 filled, start = filled - step, start + step
 
-    if buffer is None or start + filled == 0:  # nothing came in
+    if buffer is None or start + filled == 0:  # the signal is empty
         return
     end = start + filled
     while filled > 0:  # the chunks that begin inside the signal and end behind it
@@ -83,19 +97,19 @@ def overlap_add(
 
 
 def _chunks(buffer: Tensor, chunk: int, hop: int) -> Tensor:
-    """Overlapping views [B, C, chunk] of a buffer [C, chunk + (B - 1) * hop]."""
+    """Return overlapping views [B, C, chunk] of a buffer [C, chunk + (B - 1) * hop]."""
     return buffer.unfold(-1, chunk, hop).movedim(1, 0)
 
 
 def _within(buffer: Tensor, finished: Tensor, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut what is finished from `start` on to the signal, which goes from 0 to `end`."""
+    """Yield the finished samples, which begin at `start`, cut to the signal from 0 to `end`; nothing if none is inside."""
     inside = slice(max(0, -start), min(finished.shape[-1], end - start))
     if inside.start < inside.stop:
         yield buffer[:, inside].clone(), finished[..., inside]
 
 
 class _Accumulator:
-    """Adds weighted chunks up, hop by hop, and divides by the weight of those that cover each sample."""
+    """Add up weighted chunks, hop by hop, and divide each sample by the weights of the chunks that cover it."""
 
     def __init__(self, chunk: int, hop: int, window: Tensor | None) -> None:
         self.chunk, self.hop, self.window = chunk, hop, window
@@ -103,7 +117,7 @@ class _Accumulator:
         self.coverage = torch.zeros(chunk - hop)
 
     def add(self, processed: Tensor) -> Tensor:
-        """Take the next chunks [B, ..., chunk]; give the samples [..., B * hop] that no later chunk touches."""
+        """Take the next chunks [B, ..., chunk]; return the samples [..., B * hop] that no later chunk touches."""
         batch = processed.shape[0]
         total = processed.new_zeros(*processed.shape[1:-1], self.chunk + (batch - 1) * self.hop)
         coverage = torch.zeros(total.shape[-1])

@@ -212,7 +212,7 @@ def _separate_one(
         return None
     started, seconds = time.perf_counter(), song.num_samples / song.sample_rate
     with cli.seconds_bar(separator, seconds, job.path.name, position=rank):
-        writer = separator.separate_behind(job.folder, song, options.format, options.subtype)
+        writer = separator.separate_to_folder(job.folder, song, container=options.format, subtype=options.subtype, wait=False)
 
     def finish() -> None:
         gain = writer.wait()
@@ -230,7 +230,7 @@ def _separate_one(
 
 def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:
     """Return instrument -> the file of that stem."""
-    return {name: job.folder / f"{name}.{options.format}" for name in separator.sources}
+    return {name: job.folder / f"{name}.{options.format}" for name in separator.source_order}
 
 
 def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:

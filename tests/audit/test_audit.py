@@ -174,10 +174,10 @@ def test_refusals_change_no_file(
     (tmp_path / "bare" / "track").mkdir(parents=True)
     (tmp_path / "scores.csv").write_text("track,sdr\nsong,3\n")
     (tmp_path / "taken.jsonl").write_text("a poem\n")
-    model.sources = ["vocals"]
+    model.source_order = ["vocals"]
     assert run() == 2
     assert "bands: separates vocals alone, expected a model of several instruments" in capsys.readouterr().err
-    model.sources = ["vocals", "drums", "bass", "other"]
+    model.source_order = ["vocals", "drums", "bass", "other"]
     before = digests(tmp_path)
     for options, message in (
         (["--data_path", tmp_path / "none"], "none: cannot be read (No such file or directory), expected a folder of tracks"),
@@ -226,7 +226,7 @@ def test_the_audit_with_a_real_separator_agrees_with_its_outputs(
     assert result.stdout.splitlines()[-2:] == [f"table: {out}", f"report: {page}"]
     model = Separator(GOLDEN / "separation_A", seeds=[0], overlap=1, device="cpu")
     rows = {row["instrument"]: row for row in table(out)}
-    for own, name in enumerate(model.sources):
+    for own, name in enumerate(model.source_order):
         file = AudioFile(data / "a" / f"{name}.wav")
         stem = np.concatenate(list(file.blocks()), axis=1)
         outputs = np.concatenate(list(model.separate(file, share_residual=False)), axis=2)

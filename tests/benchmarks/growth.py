@@ -131,7 +131,7 @@ def separate(job: Job, folder: Path, options: argparse.Namespace) -> Result:
     separator.separate_array(AudioArray(np.full((batch_and_one, 2), 0.1), RATE))
     source = AudioFile(song_of(folder.parent, job.minutes))
     before, begin = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    separator.separate_to(folder / "stems", source)
+    separator.separate_to_folder(folder / "stems", source)
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
     cuda = separator.device.type == "cuda"
     return {

@@ -102,7 +102,7 @@ def separate(song: Path, model: Path, out: Path) -> None:
     separator = Separator(model)
     separator.separate_array(AudioArray(np.full((20 * RATE, 2), 0.1), RATE))  # torch initialises itself in the first chunks
     started = time.perf_counter()
-    separator.separate_to(out, AudioFile(song))
+    separator.separate_to_folder(out, AudioFile(song))
     taken = time.perf_counter() - started
     print(json.dumps({"peak_mb": peak_mb(), "seconds_taken": taken}))
 

@@ -165,7 +165,7 @@ def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
             if turn > 0:  # later rounds have the same estimates
                 continue
             published = estimates if published is None else published
-            found = zip(each.separator.sources, estimates, strict=True)
+            found = zip(each.separator.source_order, estimates, strict=True)
             each.sdr.append(statistics.fmean(global_sdr(song.stems[name], estimate) for name, estimate in found))
             each.agreement.append(agreement(estimates, published))
 

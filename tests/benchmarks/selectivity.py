@@ -46,14 +46,14 @@ def main(argv: Sequence[str]) -> int:
     rng, sums = np.random.default_rng(0), np.zeros((len(QS), 3))
     whole = np.zeros(3)
     for _ in range(options.batches):
-        clean, bled = draw(rng, options.clean, options.bleeding, names, model.sources, model.config.audio.chunk_size)
+        clean, bled = draw(rng, options.clean, options.bleeding, names, model.source_order, model.config.audio.chunk_size)
         with torch.inference_mode():
             estimate = network(bled.sum(dim=1))
-        error = squared_errors(estimate, bled, coarse=False)  # [S, N]: what training sees
+        error = squared_errors(estimate, bled, mask="fine")  # [S, N]: what training sees
         parts = (
             torch.ones_like(error),
-            squared_errors(bled, clean, coarse=False),
-            squared_errors(estimate, clean, coarse=False),
+            squared_errors(bled, clean, mask="fine"),
+            squared_errors(estimate, clean, mask="fine"),
         )
         whole += [float(part.sum()) for part in parts]
         for row, q in zip(sums, QS, strict=True):

@@ -281,9 +281,9 @@ def score(run: Path, seed: int, songs: Path, out: Path, device: str, precision: 
     scores = {}
     for folder in track_folders(songs):
         stems = separator.separate_array(audio.AudioFile(folder / "mixture.wav"))
-        truth = {name: audio.read(folder / f"{name}.wav")[0] for name in separator.sources}
+        truth = {name: audio.read(folder / f"{name}.wav")[0] for name in separator.source_order}
         scores[folder.name] = {
-            name: float(global_sdr(truth[name], stem)) for name, stem in zip(separator.sources, stems, strict=True)
+            name: float(global_sdr(truth[name], stem)) for name, stem in zip(separator.source_order, stems, strict=True)
         }
     with atomic_file(out) as partial:
         partial.write_text(json.dumps(scores))

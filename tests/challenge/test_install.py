@@ -1,4 +1,4 @@
-"""Installing the published archive: what was published goes in, nothing else does."""
+"""Installing the published archive: exactly the published files are accepted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from my_submission.src.challenge import install
+from my_submission.src.challenge.published import published_checkpoints
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
 from my_submission.src.config import ConfigError
@@ -21,14 +22,14 @@ CONFIGS = {f"{model}/config.yaml": ROOT / "my_submission" / "ckpts" / model / "c
 
 
 def contents() -> dict[str, bytes]:
-    """Stand-ins for the six checkpoints, each its own bytes, and the two configs."""
+    """Return stand-ins for the six checkpoints, all different, and the two configs."""
     files = {path: path.encode() * 50 for path in install.PUBLISHED}
     return {**files, **{path: config.read_bytes() for path, config in CONFIGS.items()}}
 
 
 @pytest.fixture
 def ckpts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like ckpts/ to install into; the stand-ins count as published."""
+    """Make a folder like ckpts/ to install into, and take the stand-ins for the published files."""
     folder = tmp_path / "ckpts"
     for path, config in CONFIGS.items():
         (folder / path).parent.mkdir(parents=True)
@@ -41,7 +42,7 @@ def ckpts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
-    """Makes mdx_AB.zip of path -> bytes."""
+    """Return a function that makes mdx_AB.zip of path -> bytes."""
 
     def make(files: dict[str, bytes]) -> Path:
         archive = tmp_path / "mdx_AB.zip"
@@ -51,6 +52,11 @@ def pack(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
         return archive
 
     return make
+
+
+def test_checkpoints_have_the_published_names() -> None:
+    assert published_checkpoints("modelA") == [f"step100000_seed{seed}.ckpt" for seed in range(3)]
+    assert published_checkpoints("modelB") == [f"step150000_seed{seed}.ckpt" for seed in range(3)]
 
 
 def listing(folder: Path) -> list[str]:
@@ -65,11 +71,11 @@ def refuse(archive: Path, ckpts: Path, message: str, **how: bool) -> None:
     assert sorted(path.name for path in ckpts.iterdir()) == list(install.MODELS)
 
 
-def test_the_published_archive_goes_in(ckpts: Path, pack: Callable[..., Path]) -> None:
+def test_the_published_archive_is_installed(ckpts: Path, pack: Callable[..., Path]) -> None:
     ours = (ckpts / "modelA/config.yaml").read_bytes()
     files = contents() | {"modelA/": b"", "__MACOSX/modelA/._x": b"?", "modelA/.DS_Store": b"?"}
     files["modelA/config.yaml"] += b"\n# a comment that changes nothing\n"
-    for _ in range(2):  # twice does no harm
+    for _ in range(2):  # installing twice does no harm
         installed = install.install(pack(files), folder=ckpts)
     assert sorted(installed) == sorted(ckpts / path for path in install.PUBLISHED)
     assert all((ckpts / path).read_bytes() == contents()[path] for path in install.PUBLISHED)
@@ -77,7 +83,7 @@ def test_the_published_archive_goes_in(ckpts: Path, pack: Callable[..., Path]) -
     assert listing(ckpts) == sorted(contents())
 
 
-def test_what_differs_from_the_published_is_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
+def test_an_archive_that_differs_from_the_published_one_is_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
     seed0 = "modelA/step100000_seed0.ckpt"
     good = contents()
     refuse(pack(good | {seed0: good[seed0] + b"?"}), ckpts, f"{seed0} has .* bytes, published were")
@@ -91,13 +97,13 @@ def test_what_differs_from_the_published_is_refused(ckpts: Path, pack: Callable[
 
 
 @pytest.mark.parametrize("path", ["../evil.ckpt", "modelA/../../evil.ckpt", "/tmp/evil.ckpt", "..\\evil.ckpt", "C:evil"])
-def test_a_zip_that_reaches_outside_is_refused(ckpts: Path, pack: Callable[..., Path], path: str) -> None:
+def test_a_path_outside_the_folder_is_refused(ckpts: Path, pack: Callable[..., Path], path: str) -> None:
     for how in ({}, {"allow_unpublished": True}):
         refuse(pack(contents() | {path: b"?"}), ckpts, "reaches outside its folder", **how)
     assert not list(ckpts.parent.rglob("*evil*"))
 
 
-def test_links_and_doubles_are_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
+def test_links_and_duplicates_are_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
     archive = pack({})
     with zipfile.ZipFile(archive, "w") as opened:
         link = zipfile.ZipInfo("modelA/step100000_seed0.ckpt")
@@ -106,14 +112,14 @@ def test_links_and_doubles_are_refused(ckpts: Path, pack: Callable[..., Path]) -
     refuse(archive, ckpts, "is a link or encrypted, expected plain files")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
         opened.writestr("modelA/config.yaml", "1")
-    refuse(archive, ckpts, "is packed in an unusual way; pack it anew with zip")
+    refuse(archive, ckpts, "is packed in an unusual way; pack it again with zip")
     with zipfile.ZipFile(archive, "w") as opened, pytest.warns(UserWarning, match="Duplicate name"):
         opened.writestr("modelA/config.yaml", "1")
         opened.writestr("modelA/config.yaml", "2")
     refuse(archive, ckpts, "twice")
 
 
-def test_downloads_that_went_wrong(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
+def test_failed_downloads_are_refused(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere.zip", ckpts, r"no such file; download it from https://drive\.google\.com")
     page = tmp_path / "page.zip"
     page.write_text("<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title>")
@@ -131,7 +137,7 @@ def test_own_checkpoints_are_loaded_strictly(ckpts: Path, pack: Callable[..., Pa
     config = (GOLDEN / "separation_A" / "config.yaml").read_bytes()
     own = (GOLDEN / "separation_A" / "step100000_seed0.ckpt").read_bytes()
     refuse(pack({seed0: own, "modelA/config.yaml": config}), ckpts, "misses")
-    refuse(pack({seed0: own}), ckpts, r"does not fit its config\.yaml", allow_unpublished=True)  # the full-size one
+    refuse(pack({seed0: own}), ckpts, r"does not fit its config\.yaml", allow_unpublished=True)  # the full-size config
     refuse(pack({seed0: b"no tensors", "modelA/config.yaml": config}), ckpts, "is damaged, or no plain", allow_unpublished=True)
     torch.save({"weights": [1]}, tmp_path / "x")
     bad = {seed0: (tmp_path / "x").read_bytes(), "modelA/config.yaml": config}
@@ -145,7 +151,7 @@ def test_own_checkpoints_are_loaded_strictly(ckpts: Path, pack: Callable[..., Pa
     assert (ckpts / seed0).read_bytes() == own
 
 
-def test_the_command_says_what_it_does(
+def test_the_command_prints_the_installed_files(
     ckpts: Path, pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = pack(contents())

@@ -1,4 +1,4 @@
-"""preflight: every check passes where all is well and fails where it is not, and says what to do."""
+"""preflight: every check passes or fails as it should, and its message contains the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from my_submission.src import checkpoint
-from my_submission.src.challenge import preflight, trial_run
+from my_submission.src.challenge import preflight, published, trial_run
 from my_submission.src.challenge.preflight import FAIL, PASS, UNKNOWN, Subject
 from my_submission.src.challenge.trial_run import JUDGEMENTS, RATE, SECONDS, Report
 from my_submission.src.separator import ModelA, ModelB
@@ -25,7 +25,7 @@ CKPTS = "my_submission/ckpts"
 
 @pytest.fixture
 def subject(tmp_path: Path) -> Subject:
-    """A repository, not known to git, with the golden ensemble as model A and all that preflight wants."""
+    """Make a folder without git that has the golden ensemble as model A and passes all other checks."""
     root = tmp_path / "repository"
     folder = Path(shutil.copytree(GOLDEN / "separation_A", root / CKPTS / "modelA"))
     for name in ("aicrowd.json", "requirements.txt", "apt.txt"):
@@ -41,13 +41,13 @@ def put_under_git(subject: Subject, *paths: str) -> None:
 
 
 def verdict(subject: Subject, name: str, status: str) -> str:
-    """The detail of a check, whose status must be as said."""
+    """Assert the status of a check; return its detail."""
     found = preflight.CHECKS[name](subject)
     assert found.status == status, found
     return found.detail
 
 
-def test_all_is_well(subject: Subject) -> None:
+def test_a_complete_repository_passes_every_check(subject: Subject) -> None:
     put_under_git(subject, ".")
     settings = json.loads((subject.root / "aicrowd.json").read_text())
     (subject.root / "aicrowd.json").write_text(json.dumps(settings | {"authors": ["me"]}))
@@ -55,7 +55,7 @@ def test_all_is_well(subject: Subject) -> None:
     assert {name for name, (status, _) in found.items() if status != PASS} == set()
 
 
-def test_selected_class(subject: Subject) -> None:
+def test_the_selected_class_is_checked(subject: Subject) -> None:
     assert verdict(subject, "selected class", PASS) == "ModelA, leaderboard A"
     subject.model = type("Mine", (), {"instruments": []})
     assert "a class without separate_music_file, raise_aicrowd_error; set it to A or B" in verdict(
@@ -76,7 +76,7 @@ def test_selected_class(subject: Subject) -> None:
         ({"challenge_id": "another"}, 'wants challenge_id "music-demixing-track-mdx-23"'),
     ],
 )
-def test_flags(subject: Subject, changed: dict[str, object], message: str) -> None:
+def test_wrong_flags_fail_and_are_fixed(subject: Subject, changed: dict[str, object], message: str) -> None:
     path = subject.root / "aicrowd.json"
     settings = json.loads(path.read_text())
     path.write_text(json.dumps(settings | changed))
@@ -92,7 +92,7 @@ def test_flags(subject: Subject, changed: dict[str, object], message: str) -> No
     ]
 
 
-def test_flags_that_cannot_be_had(subject: Subject) -> None:
+def test_flags_of_other_models_and_damaged_files_are_reported(subject: Subject) -> None:
     subject.fix = True
     subject.model = ModelB
     assert "set for leaderboard B: labelnoise false, bleeding true" in verdict(subject, "aicrowd.json", PASS)
@@ -106,19 +106,19 @@ def test_flags_that_cannot_be_had(subject: Subject) -> None:
     assert "cannot be read" in verdict(subject, "aicrowd.json", FAIL)
 
 
-def test_authors(subject: Subject) -> None:
+def test_the_placeholder_is_no_author(subject: Subject) -> None:
     assert "write your AIcrowd user name there" in verdict(subject, "authors", UNKNOWN)
 
 
-def test_checkpoints_that_are_missing(subject: Subject) -> None:
+def test_missing_checkpoints_fail(subject: Subject) -> None:
     (subject.model.default_folder / "step100000_seed2.ckpt").unlink()
     detail = verdict(subject, "checkpoints", FAIL)
     assert "missing step100000_seed2.ckpt" in detail
-    assert checkpoint.DOWNLOAD in detail
-    assert checkpoint.INSTALL in detail
+    assert published.DOWNLOAD in detail
+    assert published.INSTALL in detail
 
 
-def test_checkpoints_that_are_no_good(subject: Subject) -> None:
+def test_damaged_checkpoints_fail(subject: Subject) -> None:
     path = subject.model.default_folder / "step100000_seed1.ckpt"
     good = path.read_bytes()
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
@@ -133,7 +133,7 @@ def test_checkpoints_that_are_no_good(subject: Subject) -> None:
     assert "is a symbolic link" in verdict(subject, "checkpoints", FAIL)
 
 
-def test_checkpoints_that_cannot_travel(subject: Subject) -> None:
+def test_checkpoints_outside_the_repository_fail(subject: Subject) -> None:
     subject.model.default_folder = GOLDEN / "separation_A"
     subject.checkpoints = preflight.selected_checkpoints(subject.model)
     assert "lies outside the repository" in verdict(subject, "checkpoints", FAIL)
@@ -141,33 +141,33 @@ def test_checkpoints_that_cannot_travel(subject: Subject) -> None:
     assert "only it knows" in verdict(subject, "checkpoints", UNKNOWN)
 
 
-def test_checkpoints_published_or_own(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_and_own_checkpoints_are_told_apart(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     path = subject.checkpoints[1]
-    monkeypatch.setitem(checkpoint.PUBLISHED, "modelA/step100000_seed1.ckpt", checkpoint.sha256(path))
+    monkeypatch.setitem(published.PUBLISHED, "modelA/step100000_seed1.ckpt", checkpoint.sha256(path))
     origins = "step100000_seed0.ckpt own, step100000_seed1.ckpt published, step100000_seed2.ckpt own"
     assert origins in verdict(subject, "checkpoints", PASS)
 
 
-def test_only_the_selected_models_checkpoints_travel(subject: Subject) -> None:
-    assert verdict(subject, "what travels", UNKNOWN) == "no git repository here"
+def test_checkpoints_of_other_models_must_not_be_tracked(subject: Subject) -> None:
+    assert verdict(subject, "other models", UNKNOWN) == "no git repository here"
     other, demo = (subject.root / CKPTS / name for name in ("modelB/step150000_seed0.ckpt", "demo/step1_seed0.ckpt"))
     for path in (other, demo):
         path.parent.mkdir()
         path.touch()
     put_under_git(subject, ".")
     command = "git rm --cached --quiet -- my_submission/ckpts/modelB/step150000_seed0.ckpt"
-    assert verdict(subject, "what travels", FAIL).endswith(command)
-    subject.checkpoints = None  # a class of the user's own
-    assert "modelB/step150000_seed0.ckpt" in verdict(subject, "what travels", UNKNOWN)
+    assert verdict(subject, "other models", FAIL).endswith(command)
+    subject.checkpoints = None  # the user's own class
+    assert "modelB/step150000_seed0.ckpt" in verdict(subject, "other models", UNKNOWN)
 
     subject.checkpoints, subject.fix = preflight.selected_checkpoints(subject.model), True
-    assert "untracked, the files stay" in verdict(subject, "what travels", PASS)
+    assert "untracked, the files stay" in verdict(subject, "other models", PASS)
     assert other.is_file()
     assert f"{CKPTS}/demo/step1_seed0.ckpt" in subject.tracked
     assert f"{CKPTS}/modelB/step150000_seed0.ckpt" not in subject.tracked
 
 
-def test_what_the_model_is_made_of_is_tracked(subject: Subject) -> None:
+def test_files_that_the_model_needs_must_be_tracked(subject: Subject) -> None:
     assert verdict(subject, "tracked", UNKNOWN) == "no git repository here"
     put_under_git(subject)
     assert verdict(subject, "tracked", UNKNOWN) == "git tracks nothing here yet"
@@ -186,13 +186,13 @@ def test_what_the_model_is_made_of_is_tracked(subject: Subject) -> None:
         (None, "requirements.txt is not there"),
     ],
 )
-def test_requirements(subject: Subject, text: str | None, message: str) -> None:
+def test_wrong_requirements_fail(subject: Subject, text: str | None, message: str) -> None:
     path = subject.root / "requirements.txt"
     path.unlink() if text is None else path.write_text(text)
     assert message in verdict(subject, "requirements.txt", FAIL)
 
 
-def test_requirements_that_pip_writes(subject: Subject) -> None:
+def test_requirements_as_pip_writes_them_pass(subject: Subject) -> None:
     text = (
         "# a comment\n--extra-index-url https://example.org/simple\ntorch==2.6.0+cu124\nnumpy[x]==2.2.6 ; python_version > '3'"
         "\nPyYAML == 6.0.3 \\\n  --hash=sha256:00\nsoundfile==0.14.0\n"
@@ -210,13 +210,13 @@ def test_requirements_that_pip_writes(subject: Subject) -> None:
         (None, "apt.txt is not there"),
     ],
 )
-def test_apt(subject: Subject, text: str | None, message: str) -> None:
+def test_a_wrong_apt_txt_fails(subject: Subject, text: str | None, message: str) -> None:
     path = subject.root / "apt.txt"
     path.unlink() if text is None else path.write_text(text)
     assert message in verdict(subject, "apt.txt", FAIL)
 
 
-def test_git_lfs(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_lfs_is_needed_for_large_files_only(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
     monkeypatch.setattr(preflight, "_git", lambda root, *arguments: None)
     assert verdict(subject, "git-lfs", UNKNOWN).startswith("git-lfs is not installed")
@@ -248,7 +248,7 @@ def good_report(**changed: object) -> Report:
         ("GPU memory", lambda report: setattr(report, "gpu_bytes", 17 * 10**9), "17.0 GB; the limit is 16 GB"),
     ],
 )
-def test_runs_that_fail(name: str, spoil: Callable[[Report], object], message: str) -> None:
+def test_bad_runs_fail(name: str, spoil: Callable[[Report], object], message: str) -> None:
     report = good_report()
     assert JUDGEMENTS[name](report).status == PASS
     spoil(report)
@@ -257,13 +257,13 @@ def test_runs_that_fail(name: str, spoil: Callable[[Report], object], message: s
     assert message in found.detail
 
 
-def test_runs_that_cannot_tell() -> None:
+def test_without_a_run_or_a_gpu_the_rows_cannot_tell() -> None:
     assert {judge(None).status for judge in JUDGEMENTS.values()} == {UNKNOWN}
     without_cuda = good_report(gpu=None)
     assert [JUDGEMENTS[name](without_cuda).status for name in ("time", "GPU memory")] == [UNKNOWN, UNKNOWN]
 
 
-def test_the_command_in_a_folder_without_git(
+def test_the_command_works_in_a_folder_without_git(
     tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     root = tmp_path / "copy"
@@ -272,21 +272,21 @@ def test_the_command_in_a_folder_without_git(
         shutil.copy(ROOT / name, root / name)
     folder = Path(shutil.copytree(GOLDEN / "separation_A", root / CKPTS / "modelA", dirs_exist_ok=True))
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["audio"] |= {"n_fft": 2048, "hop_length": 1024, "chunk_size": 1024 * 15}  # coarse, to be quick
+    config["audio"] |= {"n_fft": 2048, "hop_length": 1024, "chunk_size": 1024 * 15}  # coarse, so that it is fast
     config["inference"]["num_overlap"] = 1
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
     done = run_python("-m", "my_submission", "preflight", "--list", tmp_path / "list", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {line[13:31].strip(): line[:11].strip() for line in done.stdout.splitlines()[:-1]}
-    unknown = {"authors", "what travels", "tracked"} | (set() if torch.cuda.is_available() else {"time", "GPU memory"})
+    unknown = {"authors", "other models", "tracked"} | (set() if torch.cuda.is_available() else {"time", "GPU memory"})
     unknown |= set() if shutil.which("git-lfs") else {"git-lfs"}
     assert {name for name, status in rows.items() if status == UNKNOWN} == unknown
     assert list(rows) == [*preflight.CHECKS, *JUDGEMENTS]
     assert "wrapper run: 0 of 30 s of song done" in done.stderr
     assert (tmp_path / "list").read_text().split() == [f"{CKPTS}/modelA/step100000_seed{seed}.ckpt" for seed in range(3)]
 
-    # a model that hides its downloads, and whose answer nobody would look at
+    # a model that hides its downloads and returns bad stems
     (root / "my_submission/user_config.py").write_text(
         """
 import os, socket, urllib.request
@@ -317,7 +317,7 @@ class MySeparationModel(ModelA):
     assert done.stdout.splitlines()[-1].startswith("1 fail, ")
 
 
-def test_usage_error(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_an_unknown_option_is_refused(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_python("-m", "my_submission", "preflight", "--fixx")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2

@@ -21,7 +21,7 @@ INSTRUMENTS = ["bass", "drums", "other", "vocals"]
 
 
 class PlainModel:
-    """What the contract asks of a model, and no more: every instrument is the mixture at another level."""
+    """Has only what the contract requires; every instrument is the mixture at another level."""
 
     def __init__(self, level: float = 0.5, instruments: Sequence[str] = INSTRUMENTS) -> None:
         self.level, self.instruments = level, instruments
@@ -32,7 +32,7 @@ class PlainModel:
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """An empty dataset and an empty folder for predictions, without the environment having a say."""
+    """Make an empty dataset and an empty folder for predictions, with the environment variables unset."""
     monkeypatch.delenv("AICROWD_DATASET_DIR", raising=False)
     monkeypatch.delenv("AICROWD_PUBLIC_SHARED_DIR", raising=False)
     paths = tmp_path / "dataset", tmp_path / "predictions"
@@ -65,14 +65,14 @@ def test_golden_answers_through_the_wrapper(
         assert (soundfile.info(path).subtype, soundfile.info(path).samplerate) == ("PCM_16", 44100)
         np.testing.assert_allclose(soundfile.read(path)[0], golden[f"{name}_10007"], rtol=0, atol=2e-4)
 
-    # the evaluator's own copy of the wrapper hands over float64, as soundfile reads it
+    # the evaluator's own copy of the wrapper passes float64, as soundfile reads it
     stems, rates = cls().separate_music_file(*soundfile.read(dataset / "song" / "mixture.wav"))
     assert rates == dict.fromkeys(INSTRUMENTS, 44100)
     for name in INSTRUMENTS:
         np.testing.assert_allclose(stems[name], golden[f"{name}_10007"], rtol=0, atol=1e-5)
 
 
-def test_a_is_what_the_evaluator_builds_and_it_needs_no_argument() -> None:
+def test_the_evaluator_builds_model_a_without_arguments() -> None:
     assert user_config.MySeparationModel is user_config.A is ModelA
     assert user_config.B is ModelB
     inspect.signature(user_config.MySeparationModel).bind()
@@ -80,7 +80,7 @@ def test_a_is_what_the_evaluator_builds_and_it_needs_no_argument() -> None:
 
 
 @pytest.mark.parametrize(("cls", "step"), [(ModelA, 100000), (ModelB, 150000)])
-def test_missing_checkpoints_are_named_and_how_to_get_them(cls: type[ModelA], step: int, tmp_path: Path) -> None:
+def test_missing_checkpoints_are_named_with_the_way_to_get_them(cls: type[ModelA], step: int, tmp_path: Path) -> None:
     folder = tmp_path / cls.default_folder.name
     folder.mkdir()
     shutil.copy(GOLDEN / "separation_A" / "config.yaml", folder)
@@ -94,12 +94,12 @@ def test_missing_checkpoints_are_named_and_how_to_get_them(cls: type[ModelA], st
     assert "python -m my_submission install mdx_AB.zip" in message
 
 
-def test_a_model_that_knows_only_the_contract_is_served(folders: tuple[Path, Path], make_song: Callable[..., Path]) -> None:
+def test_a_model_with_the_contract_only_works(folders: tuple[Path, Path], make_song: Callable[..., Path]) -> None:
     dataset, predictions = folders
     mixture = soundfile.read(make_song(dataset / "song" / "mixture.wav", level=0.4))[0]
     assert AIcrowdWrapper(dataset, predictions, model=PlainModel(level=2)).separate_music_file("song") is True
     assert np.abs(2 * mixture).max() > 1
-    for name in INSTRUMENTS:  # what goes past +-1 clips
+    for name in INSTRUMENTS:  # samples beyond +-1 are clipped
         stem = soundfile.read(predictions / "song" / f"{name}.wav")[0]
         np.testing.assert_allclose(stem, np.clip(2 * mixture, -1, 1), rtol=0, atol=1e-4)
 
@@ -117,7 +117,7 @@ def test_the_environment_overrides_the_arguments(
     assert list(predictions.iterdir()) == []
 
 
-def test_missing_folders_are_refused_and_not_made(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_missing_folders_are_refused_and_not_created(folders: tuple[Path, Path], tmp_path: Path) -> None:
     dataset, predictions = folders
     for arguments in ((tmp_path / "gone", predictions), (dataset, tmp_path / "gone")):
         with pytest.raises(UserError, match=r"gone: no such folder, expected one for the (dataset|predictions)"):
@@ -182,8 +182,8 @@ class AIcrowdWrapper:
 """
 
 
-def test_the_folder_works_in_somebody_elses_kit(tmp_path: Path, make_song: Callable, run_python: Callable) -> None:
-    """my_submission alone, copied; the evaluator's own wrapper put over ours; run from the kit's root."""
+def test_the_folder_works_in_another_kit(tmp_path: Path, make_song: Callable, run_python: Callable) -> None:
+    """Copy my_submission alone, replace our wrapper by the evaluator's, and run it from the kit's root."""
     package = tmp_path / "kit" / "my_submission"
     shutil.copytree(ROOT / "my_submission", package, ignore=shutil.ignore_patterns("__pycache__", "ckpts"))
     shutil.copytree(GOLDEN / "separation_A", package / "ckpts" / "modelA")

@@ -1,4 +1,4 @@
-"""submit.sh against a bare repository in a temporary folder, with real git and, where it is installed, real git-lfs."""
+"""submit.sh against a bare repository in a temporary folder, with real git and, if installed, real git-lfs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_git_lfs = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-
 
 
 class Repository:
-    """A copy of this repository with a small model A, one commit, and a bare remote `aicrowd` beside it."""
+    """A copy of this repository with a small model A, one commit, and a bare remote `aicrowd` next to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root, self.remote, self.home = folder, folder / "repository", folder / "remote.git", folder / "home"
@@ -45,7 +45,7 @@ class Repository:
         self.git("remote", "add", "aicrowd", str(self.remote))
 
     def put_model(self, model: str, prefix: str) -> None:
-        """The golden ensemble under a published model's names, its STFT so coarse that half a minute of song is quick."""
+        """Put the golden ensemble there under a published model's names, with a coarse STFT, so that the trial run is fast."""
         folder = self.root / "my_submission" / "ckpts" / model
         config = yaml.safe_load((GOLDEN / "separation_A" / "config.yaml").read_text())
         config["audio"] |= {"n_fft": 2048, "hop_length": 1024, "chunk_size": 1024 * 15}
@@ -62,7 +62,7 @@ class Repository:
         return done.stdout.strip()
 
     def submit(self, *arguments: str, status: int = 0, **environment: str) -> str:
-        """Run submit.sh; give all that it prints."""
+        """Run submit.sh; return its output."""
         done = subprocess.run(
             ["bash", "submit.sh", *arguments],
             cwd=self.root,
@@ -85,7 +85,7 @@ class Repository:
         return set(self.git("ls-tree", "-r", "--name-only", tag, cwd=self.remote).splitlines())
 
     def state(self) -> list[str]:
-        """Everything that a refusal must leave alone: refs, settings, hooks, what is staged and what is not, every file."""
+        """Return everything that a refusal must not change: refs, settings, hooks, staged and unstaged changes, every file."""
         found = [
             self.git("for-each-ref"),
             (self.root / ".git/config").read_text(),
@@ -102,14 +102,14 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def log_in(repository: Repository) -> None:
-    """What `aicrowd login` leaves, where aicrowd-cli keeps it."""
+    """Write the file that `aicrowd login` leaves, where aicrowd-cli keeps it."""
     place = "Library/Application Support" if sys.platform == "darwin" else ".config"
     path = repository.home / place / "aicrowd-cli" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text(f'aicrowd_api_key = "another"\n\n[gitlab]\noauth_token = "{TOKEN}"\nuserid = 7\nusername = "me"\n')
 
 
-def test_first_submission_same_name_nothing_changed_and_the_next_one(repository: Repository) -> None:
+def test_a_first_submission_then_the_same_name_then_the_next_one(repository: Repository) -> None:
     root = repository.root
     tracked = set(repository.git("ls-files").splitlines())
     for junk in ("notes.txt", "token.txt", ".env", "my_submission/junk.bin"):
@@ -146,7 +146,7 @@ def test_first_submission_same_name_nothing_changed_and_the_next_one(repository:
     assert repository.remote_files("submission-second") == tracked | set(CHECKPOINTS) | {"notes.txt"}
 
 
-def test_wrong_flags_are_set_and_a_dry_run_leaves_everything_as_it_was(repository: Repository) -> None:
+def test_wrong_flags_are_set_and_a_dry_run_changes_nothing(repository: Repository) -> None:
     root = repository.root
     settings = json.loads((root / "aicrowd.json").read_text())
     (root / "aicrowd.json").write_text(json.dumps(settings | {"labelnoise": False, "bleeding": True}))
@@ -167,7 +167,7 @@ def test_wrong_flags_are_set_and_a_dry_run_leaves_everything_as_it_was(repositor
     assert "# and not staged" in repository.git("show", "submission-flags:apt.txt", cwd=repository.remote)
 
 
-def test_missing_checkpoint(repository: Repository) -> None:
+def test_a_missing_checkpoint_stops_the_submission(repository: Repository) -> None:
     (repository.root / CHECKPOINTS[1]).unlink()
     before = repository.state()
     printed = repository.submit("name", status=1)
@@ -176,7 +176,7 @@ def test_missing_checkpoint(repository: Repository) -> None:
     assert repository.state() == before
 
 
-def test_after_a_switch_the_other_models_checkpoints_stay_behind(repository: Repository) -> None:
+def test_after_a_switch_the_other_models_checkpoints_are_not_pushed(repository: Repository) -> None:
     repository.git("add", "--force", *CHECKPOINTS)
     repository.git("commit", "--quiet", "-m", "an earlier submission of A")
     repository.put_model("modelB", "step150000_seed")
@@ -192,7 +192,7 @@ def test_after_a_switch_the_other_models_checkpoints_stay_behind(repository: Rep
     assert (sent_flags["labelnoise"], sent_flags["bleeding"]) == (False, True)
 
 
-def test_a_commit_or_a_push_that_fails_is_taken_back(repository: Repository) -> None:
+def test_a_failed_commit_or_push_is_undone(repository: Repository) -> None:
     hook = repository.root / ".git/hooks/pre-commit"
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
@@ -226,7 +226,7 @@ def test_the_token_reaches_git_and_nothing_else(repository: Repository) -> None:
 
     address = "https://gitlab.aicrowd.com/me/sdx-2023-music-demixing-track-starter-kit.git"
     store = repository.home / "stored"
-    with (repository.home / "gitconfig").open("a") as file:  # the address leads to the folder here
+    with (repository.home / "gitconfig").open("a") as file:  # the address is rewritten to the local folder
         file.write(f'[url "{repository.remote}"]\ninsteadOf = {address}\n[credential]\nhelper = store --file {store}\n')
     hook = repository.root / ".git/hooks/pre-push"  # asks git for a credential, as a push over https does
     asked = repository.folder / "asked"
@@ -242,7 +242,7 @@ def test_the_token_reaches_git_and_nothing_else(repository: Repository) -> None:
     printed = repository.submit("--no-run", "name", GIT_TRACE="1")
     assert {"username=oauth2", f"password={TOKEN}"} <= set(asked.read_text().split())
     assert TOKEN not in Path(f"{asked}.elsewhere").read_text()
-    assert not store.exists()  # another helper was not told
+    assert not store.exists()  # another credential helper did not get it
     assert TOKEN not in printed
     assert TOKEN not in (repository.root / ".git/config").read_text()
     assert repository.git("config", "remote.aicrowd.url") == address
@@ -306,14 +306,14 @@ def test_without_git_lfs_a_large_file_is_refused(repository: Repository, tmp_pat
         (["--user", "me@host/", "name"], "'me@host/' is not an AIcrowd user name"),
     ],
 )
-def test_usage_errors(arguments: list[str], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: list[str], message: str) -> None:
     done = subprocess.run(["bash", "submit.sh", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_states_of_the_repository_that_are_refused(repository: Repository) -> None:
+def test_unusable_repositories_are_refused(repository: Repository) -> None:
     repository.git("remote", "set-url", "aicrowd", str(repository.folder / "nowhere"))
     assert "cannot be read" in repository.submit("name", status=1)
     assert "the remote 'aicrowd' exists" in repository.submit("--user", "me", "name", status=1)

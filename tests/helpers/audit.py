@@ -21,7 +21,7 @@ class BandModel:
     note, sample_rate = "", RATE
 
     def __init__(self, folder: Path, sources: tuple[str, ...] = tuple(BANDS)) -> None:
-        self.folder, self.sources = folder, list(sources)
+        self.folder, self.source_order = folder, list(sources)
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text("bands")
         self.separated: list[str] = []  # names of the streams whose separation has begun
@@ -38,7 +38,7 @@ class BandModel:
         for block in source.blocks():
             spec = np.fft.rfft(block)
             hertz = np.fft.rfftfreq(block.shape[1], 1 / RATE)
-            bands = [(low <= hertz) & (hertz < high) for low, high in (BANDS[name] for name in self.sources)]
+            bands = [(low <= hertz) & (hertz < high) for low, high in (BANDS[name] for name in self.source_order)]
             stems = np.stack([np.fft.irfft(spec * band, block.shape[1]) for band in bands]).astype(np.float32)
             for start in range(0, stems.shape[-1], 30011):
                 yield stems[..., start : start + 30011]

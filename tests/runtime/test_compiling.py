@@ -37,12 +37,12 @@ HOUR = 3600.0
 
 
 class Backend:
-    """Compiles nothing: counts the graphs and the batches that go through them."""
+    """Counts the graphs and the batches that go through them, and compiles nothing."""
 
     def __init__(self) -> None:
         self.graphs = 0
         self.batches: list[int] = []
-        self.change: Callable[[Tensor], object] = lambda estimate: None  # done to every estimate [B, S, 2C, F, L]
+        self.change: Callable[[Tensor], object] = lambda estimate: None  # applied to every estimate [B, S, 2C, F, L]
 
     def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor], **options: Any) -> Callable[..., Any]:
         self.graphs += 1
@@ -59,7 +59,7 @@ class Backend:
 
 @pytest.fixture(autouse=True)
 def forget_graphs() -> Iterator[None]:
-    """Each test compiles anew, and leaves nothing compiled."""
+    """Let each test begin and end with nothing compiled."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     yield
@@ -68,7 +68,7 @@ def forget_graphs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ensemble of three networks that are quickly compiled: chunks of 1984 samples, 8 over each sample."""
+    """Make an ensemble of three networks that compile quickly; 8 chunks of 1984 samples cover each sample."""
     folder = tmp_path_factory.mktemp("model")
     tree = yaml.safe_load((GOLDEN / "separation_A" / "config.yaml").read_text())
     tree["model"] |= {"num_scales": 1, "num_blocks_per_scale": 1, "num_channels": 4}
@@ -83,24 +83,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
     backend = Backend()
     monkeypatch.setattr(compiling, "BACKEND", backend)
-    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")  # this backend needs nothing
+    monkeypatch.setattr(compiling, "missing_requirement", lambda device: "")  # this backend needs nothing
     return backend
 
 
 def song(samples: int = 9001) -> AudioArray:
-    """Noise, with a silence wider than a chunk in it."""
+    """Make noise with a silence longer than a chunk."""
     array = 0.1 * np.random.default_rng(0).standard_normal((samples, 2))
     array[3000:7000] = 0
     return AudioArray(array, 44100)
 
 
 def agreement(estimate: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """How far the difference lies below the reference, dB."""
+    """Return the level of the reference over the difference, dB."""
     return float(10 * np.log10(np.square(reference).sum() / max(np.square(estimate - reference).sum(), 1e-30)))
 
 
 def broken(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
-    """A backend that gives up."""
+    """Fail, as a backend."""
     raise ValueError("no such instruction\nmore of it")
 
 
@@ -119,13 +119,13 @@ def test_one_graph_of_one_size_serves_all_seeds_and_songs(backend: Backend, fold
     assert backend.graphs == 1
 
 
-def test_what_overflows_is_done_again_without_a_graph(backend: Backend, folder: Path) -> None:
+def test_overflowing_chunks_are_repeated_without_a_graph(backend: Backend, folder: Path) -> None:
     separator = Separator(folder, compile=True, precision="bf16", batch_size=3)
-    backend.change = lambda estimate: estimate[0].fill_(torch.inf)  # in the first chunk of every batch
+    backend.change = lambda estimate: estimate[0].fill_(torch.inf)  # the first chunk of every batch
     exact = Separator(folder).separate_array(song())
     assert agreement(separator.separate_array(song()), exact) > 20
     assert separator.redone_chunks > 5
-    backend.change = lambda estimate: estimate.fill_(torch.inf)  # in all of them
+    backend.change = lambda estimate: estimate.fill_(torch.inf)  # all chunks
     assert agreement(separator.separate_array(song()), exact) > 80
     assert backend.graphs == 1
 
@@ -145,17 +145,17 @@ def test_a_full_memory_halves_the_batch_and_compiles_once_more(backend: Backend,
     assert backend.graphs == 2
 
     with pytest.warns(UserWarning, match="out of memory with 8 chunks at a time"):
-        assert Separator(folder, compile=True, batch_size=8).ensemble.batch_size == 4  # found out before any audio
+        assert Separator(folder, compile=True, batch_size=8).ensemble.batch_size == 4  # before any audio
 
 
-def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Path, backend: Backend) -> None:
+def test_the_result_of_a_cuda_graph_survives_its_next_replay(folder: Path, backend: Backend) -> None:
     config = load_config(folder / "config.yaml")
     network = TFCTDFNet(config).eval()
     specs = torch.randn(2, 1, 2 * config.audio.num_channels, config.audio.dim_f, config.audio.dim_t)
-    run = compiled_runner(torch.device("cuda"))  # which decides how it compiles; what runs here is on the CPU
+    run = compiled_runner(torch.device("cuda"))  # compiles as for CUDA, but runs on the CPU here
     memory: list[Tensor] = []
 
-    def replay(estimate: Tensor) -> None:  # as a graph does, every estimate goes where the last one is
+    def replay(estimate: Tensor) -> None:  # like a CUDA graph, writes every estimate over the last one
         memory.append(memory[0].copy_(estimate) if memory else estimate.clone())
         estimate.set_(memory[0])
 
@@ -167,8 +167,8 @@ def test_what_a_cuda_graph_gave_is_not_overwritten_by_its_next_replay(folder: Pa
             assert torch.equal(estimate, network.separate_spec(spec))
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CXX", sys.executable)  # there, whatever it is
+def test_a_missing_requirement_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # any program that exists
     cuda, mps = torch.device("cuda"), torch.device("mps")
     with pytest.raises(CompilingError, match="--compile needs a CPU or CUDA, but the device is mps; name another"):
         compiled_runner(mps)
@@ -199,7 +199,7 @@ def test_the_command_refuses_before_any_audio_is_touched(
         "error: --compile needs a C++ compiler (no-such-compiler), found none; install it (apt-get install g++), name another "
         "in CXX, or leave --compile out\n"
     )
-    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
+    monkeypatch.setattr(compiling, "missing_requirement", lambda device: "")
     monkeypatch.setattr(compiling, "BACKEND", broken)
     assert cli.run(separate.main, [*command, "--compile", "yes"]) == 2
     said = capsys.readouterr()
@@ -208,11 +208,11 @@ def test_the_command_refuses_before_any_audio_is_touched(
     assert not out.exists()
 
 
-MISSING = compiling.what_is_missing(CPU)
+MISSING = compiling.missing_requirement(CPU)
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"compiling needs {MISSING}")
-def test_inductor_computes_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inductor_gives_the_same_stems(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     separator = Separator(folder, device="cpu", compile=True, batch_size=3)
     stems = separator.separate_array(song())
@@ -221,7 +221,9 @@ def test_inductor_computes_the_same(folder: Path, tmp_path: Path, monkeypatch: p
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-def test_compiled_steps_are_the_same_steps(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compiled_training_steps_equal_uncompiled_ones(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     config = load_config(write_config(tmp_path / "config.yaml"))
     sources = 0.1 * torch.randn(2, 6, 4, 2, config.audio.chunk_size, generator=torch.Generator().manual_seed(0))
     graphs: list[int] = []
@@ -241,7 +243,7 @@ def test_compiled_steps_are_the_same_steps(backend: Backend, monkeypatch: pytest
         (plain.network.state_dict(), ours.network.state_dict()),
         (plain.ema.state_dict(), ours.ema.state_dict()),
     ):
-        assert list(theirs) == list(whose)  # a run goes on with --compile or without
+        assert list(theirs) == list(whose)  # so that a run can continue with or without --compile
         for name, value in theirs.items():
             torch.testing.assert_close(whose[name], value, rtol=1e-4, atol=1e-5)
 
@@ -252,17 +254,17 @@ def test_compiled_steps_are_the_same_steps(backend: Backend, monkeypatch: pytest
         Trainer(config, seed=0, device=CPU, precision="fp32", compile=True, world=World(rank=0, size=2))
 
 
-def test_the_training_command_compiles_or_says_why_not(
+def test_the_training_command_compiles_or_gives_the_reason(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_config(tmp_path / "config.yaml", num_steps=2)
     run, data = tmp_path / "run", write_tracks(tmp_path / "data")
     command = ["-c", str(config), "--data_path", str(data), "--model_path", str(run), "--num_workers", "0", "--device", "cpu"]
-    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "a C++ compiler")
+    monkeypatch.setattr(compiling, "missing_requirement", lambda device: "a C++ compiler")
     assert cli.run(train.main, [*command, "--compile"]) == 2
     assert capsys.readouterr().err.endswith("error: --compile needs a C++ compiler, or leave --compile out\n")
     assert not run.exists()
-    monkeypatch.setattr(compiling, "what_is_missing", lambda device: "")
+    monkeypatch.setattr(compiling, "missing_requirement", lambda device: "")
     with monkeypatch.context() as patch:
         patch.setattr(compiling, "BACKEND", broken)
         assert cli.run(train.main, [*command, "--compile"]) == 2

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from my_submission.src.config import Config, ConfigError, load_config
+from my_submission.src.training import TrainingError
 from my_submission.src.training.optimizer import Muon, make_optimizer
 from my_submission.src.training.trainer import Trainer
 from tests.helpers.training import write_config
@@ -101,3 +102,10 @@ def test_adam_unless_asked_otherwise(tmp_path: Path, layers: nn.Sequential) -> N
     assert type(make_optimizer("adam", layers.parameters(), 0.1)) is torch.optim.Adam
     with pytest.raises(ConfigError, match=r"training.optimizer is 'sgd', expected adam or muon"):
         load_config(write_config(tmp_path / "sgd.yaml", optimizer="sgd"))
+
+
+def test_muon_needs_a_torch_that_has_it(layers: nn.Sequential, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(TrainingError, match=r"training\.optimizer: muon needs torch 2\.9 or later, found torch \d"):
+        make_optimizer("muon", layers.parameters(), lr=0.002)
+    make_optimizer("adam", layers.parameters(), lr=0.002)

@@ -229,7 +229,7 @@ def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, con
         samples = [mixes[step * 6 + item] for item in range(6)]
         batch = torch.stack([sample.sources for sample in samples])
         with torch.no_grad():
-            errors = squared_errors(trainer.network(batch.sum(dim=1)), batch, coarse=True)
+            errors = squared_errors(trainer.network(batch.sum(dim=1)), batch, mask="coarse")
         left_out = errors >= quantile(errors, config.training.q)[0][:, None]  # [S, B]
         for item, sample in enumerate(samples):
             for source, track in enumerate(sample.tracks.tolist()):

@@ -71,12 +71,12 @@ def lose_together(environment: dict[str, str], folder: Path) -> None:
     for coarse in (True, False):
         for q in (0.2, 0.4, 0.93, 1.0):
             share = estimate.clone().requires_grad_()
-            loss, kept = masked_loss_and_kept(share, target, q, coarse)
+            loss, kept = masked_loss_and_kept(share, target, q, "coarse" if coarse else "fine")
             loss.backward()
             found[f"{coarse} {q}"] = [loss.detach(), kept, share.grad]
         bad = estimate.clone()
         bad[0, 0, 0, 0] = math.nan if rank == size - 1 else 0
-        found[f"{coarse} nan"] = [masked_loss_and_kept(bad, target, 0.4, coarse)[0]]
+        found[f"{coarse} nan"] = [masked_loss_and_kept(bad, target, 0.4, "coarse" if coarse else "fine")[0]]
     torch.save(found, folder / f"{size}-{rank}.pt")
     dist.destroy_process_group()
 
@@ -90,7 +90,7 @@ def test_the_quantile_is_that_of_the_global_batch(tmp_path: Path, ranks: Callabl
         for q in (0.2, 0.4, 0.93, 1.0):
             estimate, target = toy_batch()
             estimate.requires_grad_()
-            loss, kept = masked_loss_and_kept(estimate, target, q, coarse)
+            loss, kept = masked_loss_and_kept(estimate, target, q, "coarse" if coarse else "fine")
             loss.backward()
             losses, shares, gradients = zip(*(each[f"{coarse} {q}"] for each in found), strict=True)
             assert torch.allclose(torch.stack(losses).mean(), loss, rtol=1e-6)
@@ -245,5 +245,5 @@ def train_with_data_of_its_own(environment: dict[str, str], argv: list[str], log
 def test_one_process_has_the_quantile_to_itself() -> None:
     estimate, target = toy_batch()
     assert not dist.is_initialized()
-    errors = squared_errors(estimate, target, coarse=True)
+    errors = squared_errors(estimate, target, mask="coarse")
     assert torch.allclose(quantile(errors, 0.4)[0], torch.quantile(errors, 0.4, dim=1))

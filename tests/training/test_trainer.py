@@ -70,7 +70,7 @@ def test_the_coarse_mask_drops_the_items_with_wrong_labels(config: Config) -> No
         batch[wrong] = batch[wrong, [0, 2, 1, 3]]
         if step >= 70:
             with torch.no_grad():
-                errors = squared_errors(ours.network(batch.sum(dim=1)), batch, coarse=True)
+                errors = squared_errors(ours.network(batch.sum(dim=1)), batch, mask="coarse")
             dropped = errors >= quantile(errors, 0.9)[0][:, None]  # [S, B]
             found += [dropped[source].nonzero().flatten().tolist() == [wrong] for source in (1, 2)]
         ours.step(batch)
@@ -127,7 +127,7 @@ def test_a_single_instrument_can_be_the_target(config: Config) -> None:
     result = ours.step(sources)
     assert len(result.kept) == 1
     fresh = trainer(config, target_instrument="bass")
-    errors = squared_errors(fresh.network(sources.sum(dim=1)), sources[:, 2], coarse=True)
+    errors = squared_errors(fresh.network(sources.sum(dim=1)), sources[:, 2], mask="coarse")
     kept = errors[errors < torch.quantile(errors, 0.4)]
     assert result.loss == pytest.approx(kept.sum().item() / 6, rel=1e-5)
 

@@ -84,9 +84,9 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 
     cli.announce_compiling(options)
     separator = open_model(options.model, **cli.ensemble_options(options))
-    if len(separator.sources) < 2:
-        raise AuditError(f"{options.model}: separates {separator.sources[0]} alone, expected a model of several instruments")
-    stems, failed = find_stems(tracks, separator.sources)
+    if len(separator.source_order) < 2:
+        raise AuditError(f"{options.model}: separates {separator.source_order[0]} alone, expected a model of several instruments")
+    stems, failed = find_stems(tracks, separator.source_order)
     _refuse_losing(marks, [stem.key for stem in stems], options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
@@ -94,7 +94,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     settings = separator.settings() | {"seconds of a window": options.seconds}
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
         measurements = measure_all(separator, stems, journal, options.seconds, failed)
-    scores, baselines = score(measurements, separator.sources)
+    scores, baselines = score(measurements, separator.source_order)
     _print_scores(scores, "silent throughout, no score", baselines)
     scores = _write_table(options.out, scores, marks)
     if options.report:
@@ -206,7 +206,7 @@ def _measure(separator: Separator, stem: Stem, state: tuple[str, int, int], seco
     """Measure a stem; return its line of the journal."""
     file = AudioFile(stem.path)
     with cli.seconds_bar(separator, file.seconds, stem.name, position=1):
-        energies = measure(separator, file, separator.sources.index(stem.instrument), seconds)
+        energies = measure(separator, file, separator.source_order.index(stem.instrument), seconds)
     rounded = [[float(f"{value:.6g}") for value in window] for window in energies]
     return {"path": state[0], "file": state[1:], "seconds": file.seconds, "energies": rounded}
 

@@ -93,7 +93,7 @@ def _write_lanes(score: StemScore, file: AudioFile, separator: Separator, files:
     If it seems to contain nothing else, the third lane is the loudest other output.
     """
     names = [score.instrument, score.contains or score.loudest]
-    places = [separator.sources.index(name) for name in names]
+    places = [separator.source_order.index(name) for name in names]
     separated, form = files / "separated", (file.sample_rate, file.channels, file.num_samples, "wav", "FLOAT")
     try:
         with cli.seconds_bar(separator, file.seconds, score.name, position=1), StemWriter(separated, names, *form) as writer:

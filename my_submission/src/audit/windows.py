@@ -3,7 +3,7 @@
     energies = measure(separator, AudioFile("song/bass.wav"), own=2, seconds=10.0)      # [W, 2 + S], W windows
 
 Column 0 is the energy of the stem. Column 1 is the energy of the difference between the stem and its own output. The other
-columns are the energies of all outputs, in the order of separator.sources. Energy is the mean square times the duration in
+columns are the energies of all outputs, in the order of separator.source_order. Energy is the mean square times the duration in
 seconds. Nothing else is kept, so memory does not depend on the length of the stem.
 """
 
@@ -31,13 +31,13 @@ def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -
     Args:
         separator: the model.
         stem: the audio.
-        own: index of the stem's instrument in separator.sources.
+        own: index of the stem's instrument in separator.source_order.
         seconds: length of a window; the last one may be shorter. Shorter windows find shorter faults, but vary more.
 
     Raises AudioError and SeparationError.
     """
     length = max(1, round(seconds * stem.sample_rate))
-    energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.sources)))
+    energies = np.zeros((-(-stem.num_samples // length), 2 + len(separator.source_order)))
     position = 0
     for truth, outputs in _aligned(stem.blocks(), separator.separate(stem, share_residual=False), length):
         row = energies[position // length]

@@ -1,1 +1,1 @@
-"""Around the challenge: the published checkpoints, and the check before a submission."""
+"""The challenge: the published checkpoints, and the checks before a submission."""

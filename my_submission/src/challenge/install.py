@@ -2,8 +2,8 @@
 
     python -m my_submission install mdx_AB.zip
 
-Every member's path, size and SHA-256 is checked before anything is written: what is not what was published is refused.
---allow-unpublished takes an archive of one's own checkpoints under the published names, loaded strictly, tensors only.
+The path, size and SHA-256 of every file are checked before anything is written. An archive that differs from the published one
+is refused. --allow-unpublished accepts your own checkpoints under the published names; they are loaded strictly, tensors only.
 """
 
 from __future__ import annotations
@@ -22,21 +22,26 @@ from typing import IO
 from tqdm import tqdm
 
 from my_submission.src import checkpoint
-from my_submission.src.checkpoint import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES, CheckpointError
+from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
+from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
 MODELS = ("modelA", "modelB")
-JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what archivers and desktops add; never written
-MAX_CONFIG_BYTES, MAX_CHECKPOINT_BYTES = 1 << 16, 4 * PUBLISHED_BYTES  # of what is unpacked into memory
+JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # added by archivers and desktops; never written
+MAX_CONFIG_BYTES, MAX_CHECKPOINT_BYTES = 1 << 16, 4 * PUBLISHED_BYTES  # of a file unpacked into memory
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command: 0, or 2 for an archive that is refused."""
+    """Install the archive of the command line; return the exit status: 0, or 2 if the archive is refused."""
     parser = cli.Parser(prog="python -m my_submission install", description=__doc__)
-    parser.add_argument("archive", type=Path, metavar="mdx_AB.zip", help=f"from {DOWNLOAD}")
-    parser.add_argument("--allow-unpublished", action="store_true", help="take checkpoints of one's own")
+    parser.add_argument("archive", type=Path, metavar="mdx_AB.zip", help=f"the archive from {DOWNLOAD}")
+    parser.add_argument(
+        "--allow-unpublished",
+        action="store_true",
+        help="accept your own checkpoints under the published names (default: only the published ones)",
+    )
     options = parser.parse_args(argv)
     for path in install(options.archive, allow_unpublished=options.allow_unpublished):
         print(f"installed {path}")
@@ -46,9 +51,9 @@ def main(argv: Sequence[str]) -> int:
 def install(archive: str | Path, *, allow_unpublished: bool = False, folder: Path = checkpoint.FOLDER) -> list[Path]:
     """Check an archive of modelA/ and modelB/ and put its files below `folder`; return their paths.
 
-    A config.yaml that says what ours says leaves ours as it is.
+    A config.yaml with the same values as the one in place does not replace it.
 
-    Raises CheckpointError or ConfigError, with nothing written, for an archive that is not what was published.
+    Raises CheckpointError or ConfigError, with nothing written, for an archive that differs from the published one.
     """
     archive = Path(archive)
     with _open(archive) as opened:
@@ -80,7 +85,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
 
 
 def _checked_paths(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files of the archive, path -> member, all of them below modelA/ or modelB/ and nowhere else."""
+    """Return the files of the archive, path -> member; refuse any that is not directly in modelA/ or modelB/."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in opened.infolist():
         path = PurePosixPath(member.filename)
@@ -93,7 +98,7 @@ def _checked_paths(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.
         if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
             raise CheckpointError(f"{archive}: {member.filename!r} is a link or encrypted, expected plain files")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise CheckpointError(f"{archive}: {member.filename!r} is packed in an unusual way; pack it anew with zip")
+            raise CheckpointError(f"{archive}: {member.filename!r} is packed in an unusual way; pack it again with zip")
         if str(path) in members:
             raise CheckpointError(f"{archive}: holds {member.filename!r} twice")
         known = len(path.parts) == 2 and path.parts[0] in MODELS and (str(path) in PUBLISHED or path.name == CONFIG)
@@ -107,7 +112,7 @@ def _checked_paths(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.
 
 
 def _check_published(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Refuse anything that differs from what was published: the cheap checks first."""
+    """Refuse an archive that differs from the published one; the cheap checks come first."""
     missing = [path for path in PUBLISHED if path not in members]
     if missing:
         raise CheckpointError(f"{archive}: misses {', '.join(missing)}; download it again from {DOWNLOAD}")
@@ -129,7 +134,7 @@ def _check_published(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo
 
 
 def _check_own(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Load every checkpoint of the archive strictly, in memory, into the network of its config or else of ours."""
+    """Load every checkpoint strictly, in memory, into the network of the archive's config.yaml, or of the one in place."""
     configs = {model: load_config(folder / model / CONFIG) for model in MODELS if (folder / model / CONFIG).exists()}
     for model in MODELS:
         if f"{model}/{CONFIG}" in members:
@@ -146,7 +151,7 @@ def _check_own(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], arc
 
 
 def _leave_equal_configs(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Take a config.yaml that says the same as the one in place out of `members`."""
+    """Remove a config.yaml from `members` if the one in place has the same values."""
     for model in MODELS:
         path = f"{model}/{CONFIG}"
         ours = load_config(folder / path) if (folder / path).exists() else None
@@ -161,7 +166,7 @@ def _read_config(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path
 
 @contextlib.contextmanager
 def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) -> Iterator[IO[bytes]]:
-    """A member opened for reading; damage found on the way is a CheckpointError."""
+    """Open a member for reading; raise CheckpointError if it turns out to be damaged."""
     try:
         with opened.open(member) as file:
             yield file
@@ -170,7 +175,7 @@ def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) 
 
 
 def _put_in_place(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> list[Path]:
-    """Unpack into a hidden folder first and rename at the end, when every file is there whole."""
+    """Unpack into a hidden folder first, and rename the files when all of them are complete."""
     try:
         with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as scratch:
             for index, member in enumerate(tqdm(members.values(), desc="unpacking", leave=False, disable=None)):

@@ -1,7 +1,7 @@
-"""What the evaluator's image is built from: requirements.txt for pip, apt.txt for Debian's packages.
+"""Check the two files that the evaluator's image is built from: requirements.txt for pip, apt.txt for Debian's packages.
 
-judge_requirements(root)        # Verdict("pass", "5 packages, all pinned")
-judge_apt(root)                 # root: the repository's
+judge_requirements(root)        # Verdict("pass", "5 packages, all pinned"); root is the repository's
+judge_apt(root)
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from my_submission.src.challenge.verdict import FAIL, PASS, Verdict
 
-REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # what the wrapper imports; numpy and soundfile are the kit's own too
+REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # the wrapper imports these; the kit itself needs numpy and soundfile
 
 
 def judge_requirements(root: Path) -> Verdict:
-    """requirements.txt pins everything, and holds what the wrapper imports."""
+    """Check that requirements.txt pins all packages and contains those that the wrapper imports."""
     try:
         text = (root / "requirements.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -34,7 +34,7 @@ def judge_requirements(root: Path) -> Verdict:
 
 
 def judge_apt(root: Path) -> Verdict:
-    """apt.txt lists Debian packages, git and libsndfile among them, as the kit has it."""
+    """Check that apt.txt lists Debian packages, including git and libsndfile as in the kit."""
     try:
         lines = (root / "apt.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

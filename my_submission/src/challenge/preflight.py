@@ -1,9 +1,9 @@
 """Check everything that a submission needs, before it leaves: a table of pass, fail and cannot tell.
 
-    python -m my_submission preflight               # with the wrapper run on a song: minutes on a CPU
-    python -m my_submission preflight --no-run      # without it: seconds
+    python -m my_submission preflight               # runs the wrapper on a song, which takes minutes on a CPU
+    python -m my_submission preflight --no-run      # does not run it, and takes seconds
 
-Exit status 0 where nothing fails, 1 where something does, 2 for a wrong option. `cannot tell` does not fail.
+Exit status: 0 if nothing fails, 1 if something fails, 2 for a wrong option. `cannot tell` does not fail.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from my_submission.src.challenge.package_lists import judge_apt, judge_requirements
+from my_submission.src.challenge.published import DOWNLOAD, INSTALL, PUBLISHED
 from my_submission.src.challenge.trial_run import JUDGEMENTS, run_wrapper
 from my_submission.src.challenge.verdict import FAIL, PASS, UNKNOWN, Verdict
 from my_submission.src.common import cli
@@ -28,7 +29,7 @@ from my_submission.src.common.errors import UserError
 ROOT = Path(__file__).resolve().parents[3]
 CKPTS = "my_submission/ckpts"
 
-FLAGS = {  # leaderboard -> what aicrowd.json must say
+FLAGS: dict[str | None, dict[str, object]] = {  # leaderboard -> the required settings in aicrowd.json
     board: {
         "challenge_id": "music-demixing-track-mdx-23",
         "labelnoise": board == "A",
@@ -39,32 +40,32 @@ FLAGS = {  # leaderboard -> what aicrowd.json must say
     for board in "AB"
 }
 PLACEHOLDER = "your-aicrowd-name"
-LARGE = 5_000_000  # bytes: what is larger goes through git-lfs
+LARGE = 5_000_000  # bytes; larger files go through git-lfs
 
 
 class PreflightError(UserError):
-    """A file that preflight is to write, and cannot."""
+    """A file cannot be written."""
 
 
 @dataclass
 class Subject:
-    """What is checked: the repository at `root`, with its selected model."""
+    """The repository that is checked, with its selected model."""
 
     root: Path
-    fix: bool = False  # set what can be set
-    model: Any = None  # MySeparationModel; None where it cannot be had
-    problem: str = ""  # why not
-    checkpoints: list[Path] | None = None  # the model's, there or not; None where the model does not tell
-    tracked: list[str] | None = None  # what git tracks, relative to root; None outside a repository
+    fix: bool = False  # correct settings, as far as possible
+    model: Any = None  # MySeparationModel; None if it cannot be imported
+    problem: str = ""  # the reason why it cannot
+    checkpoints: list[Path] | None = None  # the model's, existing or not; None if the model names no folder
+    tracked: list[str] | None = None  # files that git tracks, relative to root; None outside a repository
 
     @property
     def selected(self) -> list[str]:
-        """The model's checkpoints, relative to the root, as git names them; what lies elsewhere is left out."""
+        """Return the model's checkpoints below the root, as git names them: relative to it."""
         return [path.relative_to(self.root).as_posix() for path in self.checkpoints or [] if path.is_relative_to(self.root)]
 
 
 def inspect(root: Path = ROOT, fix: bool = False) -> Subject:
-    """Import the selected model and ask git what it tracks."""
+    """Import the selected model and ask git for the tracked files."""
     subject = Subject(root, fix)
     try:
         subject.model = importlib.import_module("my_submission.user_config").MySeparationModel
@@ -76,10 +77,10 @@ def inspect(root: Path = ROOT, fix: bool = False) -> Subject:
 
 
 def selected_checkpoints(model: Any) -> list[Path] | None:
-    """A model class's checkpoints: the published names, else what its default folder holds; None for a class without one."""
+    """Return a model class's checkpoints: the published names, or those in its default folder; None for a class without one."""
     if not hasattr(model, "default_folder"):
         return None
-    from my_submission.src.checkpoint import CheckpointError, find_checkpoints  # with torch, which may be what is missing
+    from my_submission.src.checkpoint import CheckpointError, find_checkpoints  # imports torch, which may be missing here
 
     names = getattr(model, "default_checkpoints", [])
     try:
@@ -89,7 +90,7 @@ def selected_checkpoints(model: Any) -> list[Path] | None:
 
 
 def check_model(subject: Subject) -> Verdict:
-    """MySeparationModel is a class with what the evaluator calls."""
+    """Check that MySeparationModel is a class with the attributes that the evaluator uses."""
     model = subject.model
     if model is None:
         return Verdict(FAIL, subject.problem)
@@ -102,14 +103,14 @@ def check_model(subject: Subject) -> Verdict:
 
 
 def check_flags(subject: Subject) -> Verdict:
-    """aicrowd.json belongs to the model's leaderboard; with `fix`, it is made to."""
+    """Check that the flags in aicrowd.json are those of the model's leaderboard; `fix` sets them."""
     expected = FLAGS.get(getattr(subject.model, "leaderboard", None))
     settings = _read_settings(subject.root)
     if isinstance(settings, str):
         return Verdict(FAIL, settings)
     if expected is None:
         return Verdict(UNKNOWN, "the selected class names no leaderboard; set labelnoise and bleeding yourself")
-    # compared as JSON: to Python, 1 and true are equal
+    # compared as JSON, because 1 and true are equal in Python
     wrong = {key: value for key, value in expected.items() if json.dumps(settings.get(key)) != json.dumps(value)}
     listed = ", ".join(f"{key} {json.dumps(value)}" for key, value in wrong.items())
     board = subject.model.leaderboard
@@ -122,7 +123,7 @@ def check_flags(subject: Subject) -> Verdict:
 
 
 def check_authors(subject: Subject) -> Verdict:
-    """Somebody is named; AIcrowd goes by the account that pushes, so a name left out blocks nothing."""
+    """Check that an author is named. AIcrowd uses the account that pushes, so a missing name blocks nothing."""
     settings = _read_settings(subject.root)
     authors = settings.get("authors") if isinstance(settings, dict) else None
     if not isinstance(authors, list) or not authors or PLACEHOLDER in authors:
@@ -131,17 +132,19 @@ def check_authors(subject: Subject) -> Verdict:
 
 
 def check_checkpoints(subject: Subject) -> Verdict:
-    """The model's checkpoints are there, known by their hash or somebody's own, and load strictly."""
+    """Check that the model's checkpoints exist and load strictly; tell published ones, known by their hash, from your own."""
     paths = subject.checkpoints
     if paths is None:
-        return Verdict(UNKNOWN, subject.problem or "the selected class has no default_folder; only it knows what it loads")
+        return Verdict(
+            UNKNOWN, subject.problem or "the selected class has no default_folder; only it knows which files it loads"
+        )
     from my_submission.src import checkpoint
     from my_submission.src.config import load_config
 
     folder = subject.model.default_folder
     missing = [path.name for path in paths if not path.exists()]
     if missing or not paths:
-        get = f"download mdx_AB.zip from {checkpoint.DOWNLOAD} and run: {checkpoint.INSTALL}"
+        get = f"download mdx_AB.zip from {DOWNLOAD} and run: {INSTALL}"
         return Verdict(FAIL, f"{folder}: missing {', '.join(missing) or 'checkpoints'}; {get if missing else 'train some'}")
     for path in paths:
         if not path.is_relative_to(subject.root):
@@ -157,13 +160,13 @@ def check_checkpoints(subject: Subject) -> Verdict:
             checkpoint.load_network(config, checkpoint.read_state_dict(path), str(path))
     except UserError as error:
         return Verdict(FAIL, str(error))
-    known = [checkpoint.PUBLISHED.get(f"{folder.name}/{path.name}") == checkpoint.sha256(path) for path in paths]
+    known = [PUBLISHED.get(f"{folder.name}/{path.name}") == checkpoint.sha256(path) for path in paths]
     origins = [f"{path.name} {'published' if is_known else 'own'}" for path, is_known in zip(paths, known, strict=True)]
     return Verdict(PASS, f"{len(paths)} in {_relative(folder, subject.root)} load: {', '.join(origins)}")
 
 
-def check_travel(subject: Subject) -> Verdict:
-    """No checkpoint is tracked but the model's, and the demo's, which are part of the repository; `fix` untracks others."""
+def check_other_models(subject: Subject) -> Verdict:
+    """Check that git tracks no checkpoints but the model's and the demo's, which is part of the repository; `fix` untracks."""
     if subject.tracked is None:
         return Verdict(UNKNOWN, "no git repository here")
     there = [path for path in subject.tracked if path.startswith(f"{CKPTS}/") and path.endswith(".ckpt")]
@@ -180,12 +183,12 @@ def check_travel(subject: Subject) -> Verdict:
 
 
 def check_tracked(subject: Subject) -> Verdict:
-    """What the selected model is made of is tracked: only that travels."""
+    """Check that git tracks all files that the selected model needs: only tracked files are pushed."""
     if not subject.tracked:
         return Verdict(UNKNOWN, "no git repository here" if subject.tracked is None else "git tracks nothing here yet")
     needed = {subject.root / name for name in ("aicrowd.json", "requirements.txt", "apt.txt")}
     needed |= {subject.root / f"my_submission/{name}.py" for name in ("aicrowd_wrapper", "user_config")}
-    needed |= {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    needed |= {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     if hasattr(subject.model, "default_folder"):
         needed.add(subject.model.default_folder / "config.yaml")
     ours = [_relative(path, subject.root) for path in needed if path.is_relative_to(subject.root) and path.is_file()]
@@ -196,7 +199,7 @@ def check_tracked(subject: Subject) -> Verdict:
 
 
 def check_git_lfs(subject: Subject) -> Verdict:
-    """git-lfs is there, where something travels that needs it."""
+    """Check that git-lfs is installed if a file that is pushed needs it."""
     if shutil.which("git-lfs") or _git(subject.root, "lfs", "version") is not None:
         return Verdict(PASS, "installed")
     files = [subject.root / name for name in {*(subject.tracked or []), *subject.selected}]
@@ -214,7 +217,7 @@ CHECKS: dict[str, Callable[[Subject], Verdict]] = {
     "aicrowd.json": check_flags,
     "authors": check_authors,
     "checkpoints": check_checkpoints,
-    "what travels": check_travel,
+    "other models": check_other_models,
     "tracked": check_tracked,
     "requirements.txt": lambda subject: judge_requirements(subject.root),
     "apt.txt": lambda subject: judge_apt(subject.root),
@@ -223,11 +226,19 @@ CHECKS: dict[str, Callable[[Subject], Verdict]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table; give the exit status."""
+    """Print the table; return the exit status."""
     parser = cli.Parser(prog="python -m my_submission preflight", description=__doc__)
-    parser.add_argument("--fix", action="store_true", help="set aicrowd.json's flags, untrack other models' checkpoints")
-    parser.add_argument("--no-run", action="store_true", help="leave the wrapper run out: its rows cannot tell")
-    parser.add_argument("--list", metavar="FILE", help="write the selected model's checkpoints there, one path a line")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="set the flags in aicrowd.json and untrack other models' checkpoints (default: only report them)",
+    )
+    parser.add_argument(
+        "--no-run", action="store_true", help="do not run the wrapper; its rows then say `cannot tell` (default: run it)"
+    )
+    parser.add_argument(
+        "--list", metavar="FILE", help="write the paths of the selected model's checkpoints to this file, one per line"
+    )
     arguments = parser.parse_args(argv)
 
     subject = inspect(ROOT, arguments.fix)
@@ -249,13 +260,13 @@ def _say(name: str, verdict: Verdict) -> Verdict:
 
 
 def _read_settings(root: Path) -> dict[str, Any] | str:
-    """aicrowd.json, or what is wrong with it."""
+    """Return the settings in aicrowd.json, or a sentence that says why they cannot be used."""
     try:
         settings = json.loads((root / "aicrowd.json").read_text(encoding="utf-8"))
     except OSError as error:
-        return f"aicrowd.json cannot be read ({error.strerror}); the evaluator goes by it: take the repository's own"
+        return f"aicrowd.json cannot be read ({error.strerror}); the evaluator needs it: take the repository's own"
     except ValueError as error:
-        return f"aicrowd.json is no JSON ({error}); mend it, or take the repository's own"
+        return f"aicrowd.json is no JSON ({error}); fix it, or take the repository's own"
     return settings if isinstance(settings, dict) else "aicrowd.json holds no settings, expected {...}"
 
 
@@ -268,13 +279,13 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _tracked(root: Path) -> list[str] | None:
-    """What git's index holds below `root`; None where there is no repository, or no git."""
+    """Return the files in git's index below `root`; None without a repository or without git."""
     listed = _git(root, "ls-files", "-z")
     return None if listed is None else [path for path in listed.split("\0") if path]
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails or is not installed."""
+    """Run git and return its output; None if it fails or is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except OSError:

@@ -1,10 +1,10 @@
-"""The evaluator's wrapper, run on a generated song as the evaluator would: in a clean process, without a network.
+"""Run the wrapper on a generated song like the evaluator does: in a clean process, without a network.
 
-    report = run_wrapper(root)                          # root: the repository's
+    report = run_wrapper(root)                          # root is the repository's
     JUDGEMENTS["time"](report)                          # Verdict("pass", "11.2 s for 30 s of song ...")
 
-The process has an empty home, none of the caller's settings and no proxies that work; what asks for another machine is
-refused and written down. It is `python -m my_submission.src.challenge.trial_run FOLDER`.
+The process has an empty home folder, a few of the caller's environment variables and no working proxy. Requests for another
+machine are refused and recorded. The process is `python -m my_submission.src.challenge.trial_run FOLDER`.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ SECONDS = 30
 RATE = 44100  # Hz
 SONG = "preflight"
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SYSTEMROOT")
-PROXY = ("127.0.0.1", "9")  # where nobody answers: it stops curl and wget too, which no hook of ours sees
+PROXY = ("127.0.0.1", "9")  # nothing listens there. It also stops curl and wget, which the audit hook cannot see
 
-MEMORY_LIMIT = 16e9  # bytes, of the machine and of its GPU alike
+MEMORY_LIMIT = 16e9  # bytes, both of the machine and of its GPU
 
 
 @dataclasses.dataclass
 class Report:
-    """What the run showed. `error` is None where the wrapper came to its end."""
+    """The measurements of a run. `error` is None if the wrapper finished."""
 
     error: str | None = None
     seconds: float = 0.0  # of separate_music_file, for SECONDS of song
-    peak_bytes: int = 0  # of the process's resident memory; 0 where the system does not tell
+    peak_bytes: int = 0  # of the process's resident memory; 0 if the system does not report it
     gpu: str | None = None  # its name; None without CUDA
-    gpu_bytes: int = 0  # of GPU memory that torch held at most
-    network: list[str] = dataclasses.field(default_factory=list)  # whom the code tried to reach
-    stems: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)  # as the model gave them: shape, finite, peak
+    gpu_bytes: int = 0  # peak of the GPU memory that torch reserved
+    network: list[str] = dataclasses.field(default_factory=list)  # machines that the code tried to reach
+    stems: dict[str, dict[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )  # as the model returned them: shape, finite, peak
     files: dict[str, list[int]] = dataclasses.field(default_factory=dict)  # as written: [samples, channels, Hz]
 
 
@@ -74,13 +76,14 @@ def run_wrapper(root: Path) -> Report:
 
 
 def make_mixture() -> NDArray[np.float64]:
-    """The mixture [n, 2] of a generated song, three times over, with a peak of 0.25: far from where estimates would clip."""
-    mixture = np.tile(sum(stem.astype(np.float64) for stem in make_song(0, SECONDS / 3).values()), (3, 1))
+    """Make a mixture [n, 2]: a generated song, repeated three times, with a peak of 0.25, so that estimates do not clip."""
+    stems = [stem.astype(np.float64) for stem in make_song(0, SECONDS / 3).values()]
+    mixture = np.tile(sum(stems[1:], stems[0]), (3, 1))
     return 0.25 * mixture / np.abs(mixture).max()
 
 
 def judge_stems(report: Report | None) -> Verdict:
-    """The wrapper gave four stems of the right shape, finite and unclipped, and asked for no network."""
+    """Check that the wrapper returned four stems of the right shape, finite and unclipped, and asked for no network."""
     if report is None:
         return Verdict(UNKNOWN, "not run")
     shape = [SECONDS * RATE, 2]
@@ -108,7 +111,7 @@ def judge_stems(report: Report | None) -> Verdict:
 
 
 def judge_time(report: Report | None) -> Verdict:
-    """The run's time against the limit: on a GPU only, the evaluator having one."""
+    """Compare the run's time with the limit; only on a GPU, because the evaluator has one."""
     if report is None or report.error:
         return Verdict(UNKNOWN, "not run" if report is None else "the run came to no end")
     took = f"{report.seconds:.1f} s for {SECONDS} s of song"
@@ -119,14 +122,14 @@ def judge_time(report: Report | None) -> Verdict:
 
 
 def judge_memory(report: Report | None) -> Verdict:
-    """The run's peak resident memory."""
+    """Compare the run's peak resident memory with the limit."""
     if report is None or not report.peak_bytes:
-        return Verdict(UNKNOWN, "not run" if report is None else "this system does not tell")
+        return Verdict(UNKNOWN, "not run" if report is None else "this system does not report it")
     return _against_limit(report.peak_bytes)
 
 
 def judge_gpu_memory(report: Report | None) -> Verdict:
-    """The run's peak of GPU memory."""
+    """Compare the run's peak of GPU memory with the limit."""
     if report is None or report.gpu is None:
         return Verdict(UNKNOWN, "not run" if report is None else "no CUDA here")
     return _against_limit(report.gpu_bytes)
@@ -147,10 +150,10 @@ JUDGEMENTS: dict[str, Callable[[Report | None], Verdict]] = {
 
 
 def _run(root: Path, folder: Path) -> int:
-    """The child process, its output in folder/log; gives its exit status."""
+    """Run the child process with its output in folder/log; return its exit status."""
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["PYTHONUSERBASE"] = site.getuserbase()  # packages of `pip install --user` stay, though the home does not
+    environment["PYTHONUSERBASE"] = site.getuserbase()  # keeps packages of `pip install --user`, although the home is empty
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         environment |= dict.fromkeys((name, name.upper()), f"http://{':'.join(PROXY)}")
     command = [sys.executable, "-m", "my_submission.src.challenge.trial_run", str(folder)]
@@ -166,12 +169,12 @@ def _run(root: Path, folder: Path) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], progress: Path) -> int:
-    """Wait for the process and say once a second, or without a terminal once a minute, how far it is."""
-    live, started, said = sys.stderr.isatty(), time.monotonic(), -1
+    """Wait for the process; print its progress once a second on a terminal, otherwise once a minute."""
+    live, started, printed = sys.stderr.isatty(), time.monotonic(), -1
     while True:
         elapsed = int(time.monotonic() - started)
-        if live or elapsed // 60 > said:
-            said = elapsed // 60
+        if live or elapsed // 60 > printed:
+            printed = elapsed // 60
             done = (progress.read_text() if progress.is_file() else "") or "0"
             line = f"wrapper run: {done} of {SECONDS} s of song done, {elapsed} s so far (many minutes without a GPU)"
             print(f"\r{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
@@ -185,12 +188,12 @@ def _wait(process: subprocess.Popen[bytes], progress: Path) -> int:
 
 
 def _child(folder: Path) -> None:
-    """Run the wrapper on the song in `folder`; leave report.json there."""
+    """Run the wrapper on the song in `folder`; write report.json there."""
     report = Report()
     sys.addaudithook(lambda event, details: _refuse_network(event, details, report.network))
     try:
         _separate(folder, report)
-    except BaseException as error:  # the user's code may end in any way; SystemExit too
+    except BaseException as error:  # the user's code may end in any way, even with SystemExit
         import traceback
 
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -216,14 +219,15 @@ def _separate(folder: Path, report: Report) -> None:
         if hasattr(model, "on_progress"):
             model.on_progress = on_progress
         stems, rates = inner(model, mixture, sample_rate)
-        for name, stem in stems.items():  # the files are 16-bit: they cannot tell NaN or clipping any more
+        for name, stem in stems.items():  # checked here, because the 16-bit files show neither NaN nor clipping
             array = np.asarray(stem, np.float64)
             finite = bool(np.isfinite(array).all())
             peak = float(np.abs(array).max(initial=0)) if finite else 0.0
             report.stems[name] = {"shape": list(array.shape), "finite": finite, "peak": peak}
         return stems, rates
 
-    MySeparationModel.separate_music_file = watched
+    patched: Any = MySeparationModel
+    patched.separate_music_file = watched
     wrapper = AIcrowdWrapper(dataset_dir=f"{folder}/dataset/", predictions_dir=f"{folder}/predictions/")
     started = time.perf_counter()
     wrapper.separate_music_file(SONG)
@@ -234,7 +238,7 @@ def _separate(folder: Path, report: Report) -> None:
 
 
 def _refuse_network(event: str, details: tuple[Any, ...], network: list[str]) -> None:
-    """The audit hook: what stays on this machine goes through, everything else fails as without a network."""
+    """Let requests to this machine pass, and fail all others like a machine without a network (an audit hook)."""
     if event == "urllib.Request":
         url = urllib.parse.urlsplit(details[0])
         target = url.hostname if url.scheme in ("http", "https", "ftp") else None
@@ -252,7 +256,7 @@ def _refuse_network(event: str, details: tuple[Any, ...], network: list[str]) ->
 
 
 def _target(host: str | bytes | None, port: object) -> str | None:
-    """Whom that address means; None for this machine itself."""
+    """Return the machine that an address means; None for this machine itself."""
     host = host.decode(errors="replace") if isinstance(host, bytes) else host
     if (host, str(port)) == PROXY:
         return "another machine, through a proxy"
@@ -260,9 +264,9 @@ def _target(host: str | bytes | None, port: object) -> str | None:
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory of this process.
+    """Return the peak resident memory of this process, bytes.
 
-    On Linux from /proc: ru_maxrss there begins with the peak of the process that started this one.
+    On Linux it is read from /proc, because ru_maxrss starts at the peak of the parent process there.
     """
     with contextlib.suppress(OSError, IndexError):
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024

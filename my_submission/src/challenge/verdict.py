@@ -1,4 +1,4 @@
-"""What a check of preflight's finds."""
+"""The result of one of preflight's checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PASS, FAIL, UNKNOWN = "pass", "fail", "cannot tell"
 
 
 class Verdict(NamedTuple):
-    """PASS, FAIL or UNKNOWN, and a sentence that says why and what to do."""
+    """PASS, FAIL or UNKNOWN, and the reason in a sentence, with the remedy."""
 
     status: str
     detail: str

@@ -1,4 +1,4 @@
-"""torch.compile for the network between the STFT pair: a slow start (1 to 2 minutes), then less time for each chunk.
+"""torch.compile for the network between the STFT and its inverse: a slow start (1 to 2 minutes), then less time per chunk.
 
     run = compiled_runner(device)
     run(network, spec, batch_size)                      # [B, 2C, F, L] -> [B, S, 2C, F, L]
@@ -19,34 +19,27 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from my_submission.src.common.errors import UserError
+from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.device import is_out_of_memory
 
 BACKEND: str | Callable[..., Any] = "inductor"
 
 
-class SpecNetwork(Protocol):
-    """A network that maps spectrograms."""
-
-    def separate_spec(self, spec: Tensor) -> Tensor:
-        """[B, 2C, F, L] -> [B, S, 2C, F, L]."""
-        ...
-
-
-Runner = Callable[[SpecNetwork, Tensor, int], Tensor]  # (network, spec [B, 2C, F, L], batch size) -> [B, S, 2C, F, L]
+Runner = Callable[[SeparationNetwork, Tensor, int], Tensor]  # (network, spec [B, 2C, F, L], batch size) -> [B, S, 2C, F, L]
 
 
 class CompilingError(UserError):
-    """A network that cannot be compiled here."""
+    """The network cannot be compiled here."""
 
 
-def run_eagerly(network: SpecNetwork, spec: Tensor, batch_size: int) -> Tensor:
+def run_eagerly(network: SeparationNetwork, spec: Tensor, batch_size: int) -> Tensor:
     """Run the network without compiling: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
     return network.separate_spec(spec)
 
@@ -62,7 +55,7 @@ def compiled_runner(device: torch.device) -> Runner:
     graphs = device.type == "cuda"
     separate_spec = compiled(_separate_spec, graphs=graphs)
 
-    def run(network: SpecNetwork, spec: Tensor, batch_size: int) -> Tensor:
+    def run(network: SeparationNetwork, spec: Tensor, batch_size: int) -> Tensor:
         batch = len(spec)
         if batch < batch_size:
             spec = F.pad(spec, (0,) * 7 + (batch_size - batch,))  # zeros: the items of a batch are independent
@@ -78,29 +71,30 @@ def compiled_runner(device: torch.device) -> Runner:
 def compiled(function: Callable[..., Tensor], *, graphs: bool = False) -> Callable[..., Tensor]:
     """Return the function compiled as one graph, for tensors of one size; compiling happens at the first call.
 
-    graphs: record CUDA graphs. Inductor runs in its default mode; its other modes take minutes longer and are unmeasured.
+    `graphs` records CUDA graphs (default: no). Inductor runs in its default mode. Its other modes compile for minutes longer;
+    their speed has not been measured.
     """
-    options = {"triton.cudagraphs": True} if graphs else None
+    options: dict[str, str | int | bool | Callable[..., Any]] | None = {"triton.cudagraphs": True} if graphs else None
     return torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False, options=options)
 
 
-def _separate_spec(network: SpecNetwork, spec: Tensor) -> Tensor:
+def _separate_spec(network: SeparationNetwork, spec: Tensor) -> Tensor:
     """Take the network as an argument, so that all seeds share one graph."""
     return network.separate_spec(spec)
 
 
 def require(device: torch.device) -> None:
     """Raise CompilingError if something that compiling needs is missing."""
-    missing = what_is_missing(device)
+    missing = missing_requirement(device)
     if missing:
         raise CompilingError(f"--compile needs {missing}, or leave --compile out")
 
 
-def what_is_missing(device: torch.device) -> str:
+def missing_requirement(device: torch.device) -> str:
     """Name the first thing that compiling for this device lacks, and the remedy; empty if nothing is missing."""
     if device.type not in ("cpu", "cuda"):
         return f"a CPU or CUDA, but the device is {device.type}; name another with --device"
-    # Inductor takes this one
+    # the compiler that Inductor calls
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if not shutil.which(compiler):
         return f"a C++ compiler ({compiler}), found none; install it (apt-get install g++), name another in CXX"
@@ -119,9 +113,10 @@ def translate_compile_errors() -> Iterator[None]:
         yield
     except Exception as error:
         modules = [kind.__module__ for kind in type(error).__mro__]
-        if is_out_of_memory(error) or not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in modules):
+        out_of_memory = isinstance(error, RuntimeError) and is_out_of_memory(error)
+        if out_of_memory or not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in modules):
             raise
-        # "backend='inductor' raised:" comes before the reason
+        # the line before the reason ends with "backend='inductor' raised:"
         lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith("raised:")]
         reason = lines[0] if lines else type(error).__name__
         raise CompilingError(f"the network cannot be compiled here ({reason}); leave --compile out") from error

@@ -31,8 +31,8 @@ class MaskTally:
     """For every track, and every source that the network estimates: chunks drawn, and the sum of the shares left out."""
 
     def __init__(self, tracks: Sequence[Track], config: Config) -> None:
-        self.tracks, self.sources = tracks, config.sources
-        self.places = [config.training.instruments.index(name) for name in config.sources]
+        self.tracks, self.sources = tracks, config.source_order
+        self.places = [config.training.instruments.index(name) for name in config.source_order]
         self.chunks = np.zeros((len(tracks), len(self.sources)), np.int64)
         self.masked = np.zeros((len(tracks), len(self.sources)))
 

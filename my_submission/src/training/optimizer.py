@@ -14,10 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from my_submission.src.training import TrainingError
+
 
 def make_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """The optimizer of that name, adam or muon."""
     if name == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise TrainingError(
+                f"training.optimizer: muon needs torch 2.9 or later, found torch {torch.__version__}; install it, or take adam"
+            )
         return Muon(parameters, lr)
     return torch.optim.Adam(parameters, lr=lr, fused=True)
 

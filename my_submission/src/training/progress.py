@@ -38,7 +38,7 @@ class Progress:
     def __init__(self, folder: str | Path, *, seed: int, config: Config, first_step: int, every: int) -> None:
         self.config, self.every = config, every
         self.path = log_path(folder, seed)
-        self.instruments = list(config.sources)
+        self.instruments = list(config.source_order)
         self.batch_seconds = config.training.batch_size * config.audio.chunk_size / config.audio.sample_rate
         _drop_lines_after(self.path, first_step)
         self.board = _tensorboard(Path(folder) / "tensorboard" / f"seed{seed}", first_step)

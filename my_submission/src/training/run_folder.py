@@ -56,5 +56,5 @@ def prepare(folder: Path, seed: int, config: Config, heading: str, restart: bool
 def _network(config: Config) -> dict[str, Any]:
     """What a checkpoint has to fit."""
     tree = config.as_dict()
-    names = {"training.instruments": list(config.sources)}
+    names = {"training.instruments": list(config.source_order)}
     return {**{f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}, **names}

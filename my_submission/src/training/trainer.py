@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from my_submission.src.config import Config, TrainingConfig
 from my_submission.src.ema import EMA
 from my_submission.src.loss import kept_items, masked_loss_and_kept
-from my_submission.src.model import TFCTDFNet
+from my_submission.src.model import build_network
 from my_submission.src.runtime import compiling
 from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.device import autocast_to, tf32_matmul
@@ -74,7 +74,7 @@ class Trainer:
         keep_freed_memory()  # of this process, for callers from Python too
         training = config.training
         torch.manual_seed(seed)
-        self.network: nn.Module = TFCTDFNet(config)
+        self.network: nn.Module = build_network(config)
         if weights is not None:
             self.network.load_state_dict(weights)
         if self.world.size > 1:
@@ -108,7 +108,7 @@ class Trainer:
         target = sources if self.target is None else sources[:, self.target]
         with autocast_to(self.precision, self.device):
             estimate = self.ddp_network(mixture)  # the shape of target
-        loss, kept = masked_loss_and_kept(estimate, target, training.q, training.coarse_loss_clip)  # a scalar, [b, S]
+        loss, kept = masked_loss_and_kept(estimate, target, training.q, training.mask)  # a scalar, [b, S]
         shares = kept.sum(dim=0) * (self.world.size / training.batch_size)  # [S]; the mean over the ranks is the batch's
         means = self.world.mean(torch.cat([loss.detach()[None], shares]))
         results = torch.cat([means, kept.flatten()]).cpu()  # at once: a GPU is waited for here
@@ -180,7 +180,7 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
 def _refuse_impossible(config: Config, device: torch.device, ranks: int) -> None:
     training = config.training
     batch = training.batch_size
-    if training.coarse_loss_clip and kept_items(batch, training.q) == 0:
+    if training.mask == "coarse" and kept_items(batch, training.q) == 0:
         raise TrainingError(
             f"training.batch_size is {batch}, and of {batch} the coarse mask (training.coarse_loss_clip) keeps none: the loss "
             "would be zero and nothing would be learned. Take a batch of 2 or more (published: 6)"
@@ -190,7 +190,7 @@ def _refuse_impossible(config: Config, device: torch.device, ranks: int) -> None
             f"training.batch_size is {batch}, but {ranks} processes run: the batch is the global one, and each takes its share "
             f"of it. Start {batch} processes or fewer"
         )
-    if ranks > 1 and config.model.norm == "BatchNorm" and device.type != "cuda":
+    if ranks > 1 and getattr(config.model, "norm", None) == "BatchNorm" and device.type != "cuda":
         raise TrainingError("model.norm is BatchNorm, which several processes share on CUDA only; start one process")
 
 

@@ -67,7 +67,7 @@ class Validation:
         if None in everyones:
             return None
         songs = [song for share in everyones for song in share]
-        return {name: float(np.mean([song[name] for song in songs])) for name in separator.sources}
+        return {name: float(np.mean([song[name] for song in songs])) for name in separator.source_order}
 
     def _scores_of(self, index: int, separator: Separator) -> dict[str, float]:
         track, mixture = self.tracks[index], self.mixtures[index]
@@ -75,7 +75,7 @@ class Validation:
         estimates = separator.separate_array(source)  # [S, n, C]
         return {
             name: global_sdr(audio.read(track.stems[name].path)[0], estimate)
-            for name, estimate in zip(separator.sources, estimates, strict=True)
+            for name, estimate in zip(separator.source_order, estimates, strict=True)
         }
 
 
