@@ -103,19 +103,21 @@ class Run:
                 stop = self.world.any(interruption.requested)
                 self._save_if_due(now=stop or trainer.steps == self.num_steps)
             if self.world.is_main:
-                self._leave()
+                self._finish()
             self.world.any(False)  # all ranks wait here until rank 0 has written
         if trainer.steps == self.num_steps:
             return 0
         return interruption.status or 143  # 143: another rank had the signal, most likely SIGTERM
 
     def _count(self, batch: Sample, result: StepResult) -> None:
+        """Add the items of a step on all ranks to the tally."""
         if math.isfinite(result.loss):  # on all ranks or on none; without a loss the mask means nothing
             shares = self.world.gather((batch.tracks.tolist(), result.kept_items))
             for drawn, kept in shares:  # in the order of the batch, so that the sums are the same for any number of ranks
                 self.tally.add(drawn, kept)
 
-    def _leave(self) -> None:
+    def _finish(self) -> None:
+        """Write the results after the last step; print how the run ended."""
         step, result = self.trainer.steps, self.folder.checkpoint(self.num_steps)
         if step == self.num_steps:
             save_checkpoint(self.trainer.ema.state_dict(), result)
@@ -125,11 +127,13 @@ class Run:
             print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
 
     def _progress(self) -> contextlib.AbstractContextManager[Progress | None]:
+        """Return the progress display, None on all ranks but 0."""
         if not self.world.is_main:
             return contextlib.nullcontext()
         return Progress(self.folder, config=self.config, first_step=self.trainer.steps, every=self.log_every)
 
     def _save_if_due(self, now: bool) -> None:
+        """Save the state every save_every steps, or `now`."""
         self.save_due = self.save_due or now or self.trainer.steps % self.save_every == 0
         # Weights without a finite loss may never recover, so they must not replace the states saved before.
         if self.save_due and (now or self.trainer.failures == 0):
@@ -157,6 +161,7 @@ class Run:
         return {"tracks": [f"{track.name} ({track.num_samples} samples)" for track in self.tracks], "dropped": dropped}
 
     def _validate_if_due(self, interruption: Interruption, progress: Progress | None) -> None:
+        """Validate every valid_every steps; keep the weights if their mean SDR is the best so far."""
         step = self.trainer.steps
         if self.validation is None or step == self.validated or step % self.valid_every:
             return

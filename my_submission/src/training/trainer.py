@@ -100,7 +100,7 @@ class Trainer:
         self.target = None if target is None else training.instruments.index(target)
         self.steps = 0  # steps done, including the skipped ones
         self.skipped = 0  # steps that did not change the weights
-        self.failures = 0  # failed steps in a row, up to now: no finite loss, or no finite gradient that scaling could fix
+        self.failures = 0  # failed steps in a row: no finite loss, or an overflow that the scaler cannot fix
 
     def step(self, sources: Tensor) -> StepResult:
         """Train on this rank's share [b, S, C, T] of a batch. Raises TrainingError after PATIENCE failures in a row."""
@@ -142,13 +142,13 @@ class Trainer:
         return StepResult(value, shares, norm, not math.isfinite(norm), items)
 
     def _fetch_loss_and_shares(self, loss: Tensor, kept: Tensor) -> tuple[float, list[float], list[list[float]]]:
-        """Reduce the loss (a scalar) and the shares kept [b, S] over the ranks and copy them to the host, in one tensor each.
+        """Reduce the loss and the shares kept [b, S] over the ranks, and copy them to the host.
 
-        The host waits for a GPU at every copy, so there is only one.
+        All numbers go through one tensor, because the host waits for the GPU at every copy.
 
-        Returns the loss of the global batch, its share kept per source [S], and this rank's shares kept per item [b][S].
+        Returns the global batch's loss, its shares kept per source [S], and this rank's shares kept per item and source [b][S].
         """
-        # the mean over the ranks of these sums is the mean over the global batch, whatever each rank's share of it
+        # the mean of these over the ranks is the mean over the global batch
         shares = kept.sum(dim=0) * (self.world.size / self.config.training.batch_size)  # [S]
         means = self.world.mean(torch.cat([loss.detach()[None], shares]))  # [1 + S]
         numbers = torch.cat([means, kept.flatten()]).cpu()  # [1 + S + b * S]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from my_submission.src import audio
-from my_submission.src.audio.files import AudioArray, AudioFile
+from my_submission.src.audio.files import AudioArray, AudioFile, AudioStream
 from my_submission.src.audio.tracks import SUFFIXES
 from my_submission.src.checkpoint import save_checkpoint
 from my_submission.src.config import Config
@@ -55,7 +55,7 @@ class Validation:
     def scores(self, state: dict[str, Tensor], stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
         """Return the mean global SDR of each source, dB, for a network with these weights.
 
-        Return None as soon as `stop()` is true on any rank; it is asked after every batch of chunks.
+        Return None if `stop()` becomes true on any rank. It is called after every batch of chunks.
         """
         with tempfile.TemporaryDirectory(prefix="validation-") as name:
             folder = Path(name)
@@ -87,19 +87,27 @@ class Validation:
         """Return the scores of a song, or None if `stop()` ended its separation."""
         track, mixture = self.tracks[index], self.mixtures[index]
         source = mixture or AudioArray(_sum_of_stems(track), separator.sample_rate, str(track.folder))
-        estimates = np.empty((len(separator.sources), track.num_samples, source.channels), np.float32)  # [S, n, C]
-        done = 0  # samples
-        for block in separator.separate(source):  # [S, C, samples of a batch of chunks]
-            if stop():
-                return None
-            samples = block.shape[2]
-            estimates[:, done : done + samples] = block.swapaxes(1, 2)
-            done += samples
+        estimates = _separate(separator, source, stop)
+        if estimates is None:
+            return None
         paths = dict(zip(self.config.training.instruments, (stem.path for stem in track.stems), strict=True))
         return {
             name: global_sdr(audio.read(paths[name])[0], estimate)
             for name, estimate in zip(separator.sources, estimates, strict=True)
         }
+
+
+def _separate(separator: Separator, mixture: AudioStream, stop: Callable[[], bool]) -> NDArray[np.float32] | None:
+    """Return the estimates [S, n, C], or None as soon as `stop()` is true."""
+    estimates = np.empty((len(separator.sources), mixture.num_samples, mixture.channels), np.float32)
+    done = 0  # samples
+    for block in separator.separate(mixture):  # [S, C, samples of a batch of chunks]
+        if stop():
+            return None
+        samples = block.shape[2]
+        estimates[:, done : done + samples] = block.swapaxes(1, 2)
+        done += samples
+    return estimates
 
 
 def _mixture_file(track: Track) -> AudioFile | None:
