@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from my_submission.src.config import TrainingConfig
+from my_submission.src.training import TrainingError
 
 
 class Muon(torch.optim.Optimizer):
@@ -26,9 +27,15 @@ class Muon(torch.optim.Optimizer):
 
     Muon replaces the moving average of a kernel's gradients by the nearest matrix whose singular values are all one. The
     kernel then moves equally far in every direction, not only in the directions of large gradients.
+
+    Raises TrainingError if torch has no Muon.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise TrainingError(
+                f"training.optimizer: muon needs torch 2.9 or later, found torch {torch.__version__}; install it, or take adam"
+            )
         parameters = list(parameters)
         super().__init__(parameters, {"lr": lr})
         self.kernels = [parameter for parameter in parameters if parameter.ndim > 1]
