@@ -9,6 +9,7 @@ save_checkpoint(trainer.ema.state_dict(), path)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -85,10 +86,10 @@ class Trainer:
         self.optimizer = make_optimizer(training.optimizer, self.network.parameters(), training.lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if compile:
-            # Only the part between the STFT and its inverse is compiled. The compiled function replaces the method on the
+            # Only the part between the STFT and its inverse is compiled. The compiled function hides the method of this
             # instance, so that `forward` calls it; a wrapping module would rename the parameters, and so the checkpoints.
-            network = cast(compiling.SpecNetwork, self.network)
-            network.separate_spec = compiling.compiled(network.separate_spec)  # type: ignore[method-assign]
+            separate_spec = cast(Callable[[Tensor], Tensor], self.network.separate_spec)
+            vars(self.network)["separate_spec"] = compiling.compiled(separate_spec)
         self.ddp_network: nn.Module = self.network
         if self.world.size > 1:
             self.ddp_network = DistributedDataParallel(
