@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +214,7 @@ class _Order:
 
 def batches(
     mixes: RandomMixes, steps: range, batch_size: int, *, rank: int = 0, ranks: int = 1, workers: int = 0, pin: bool = False
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """Yield this rank's share of each step's batch: sources [b, S, C, T] and tracks [b, S].
 
     Args:

@@ -158,7 +158,7 @@ def training(config: Config, size: str, precision: str, device: torch.device, co
     trainer = Trainer(config, seed=0, device=device, precision=precision, compile=compile)
     other = published.Training(trainer.network, config, device, precision)
     batch = config.training.batch_size
-    sources = 0.1 * torch.randn(batch, len(config.sources), config.audio.num_channels, config.audio.chunk_size)
+    sources = 0.1 * torch.randn(batch, len(config.source_order), config.audio.num_channels, config.audio.chunk_size)
     return Case(
         f"training step, batch {batch}",
         size,

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from my_submission.src.common import cli, stem_table  # noqa: E402
+from my_submission.src.training.run_folder import RunFolder  # noqa: E402
 
 SEEDS = (0, 1, 2)
 NOISE_RATE, BLEEDING_LEVEL = 0.3, (-20, -10)  # share of the stems; range in dB
@@ -200,7 +201,7 @@ class Study:
         """Train and score one network."""
         folder, steps = self.run_folder(condition, q), self.scale.steps
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / f"step{steps}_seed{seed}.ckpt").exists():
+        if not RunFolder(folder, seed).checkpoint(steps).exists():
             recipe = {"q": q, "coarse_loss_clip": condition.mask == "coarse", "num_steps": steps}
             recipe["warmup_steps"] = min(steps // 4, self.scale.config["training"]["warmup_steps"])
             config = self.scale.config | {"training": self.scale.config["training"] | recipe}
@@ -232,7 +233,7 @@ class Study:
             self.command("audit", "--data_path", self.folder / data, "--model", model, "--out", partial, *options)
             partial.rename(self.folder / f"audit_{data}.csv")
         if data == "noise":
-            tables = [model / f"masked_seed{seed}.csv" for seed in SEEDS]
+            tables = [RunFolder(model, seed).masked_table for seed in SEEDS]
             self.command("audit", "--from-training", *tables, "--out", self.folder / "audit_from_training.csv")
 
     def audits(self) -> dict[str, list[dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""What the tests of training share: generated tracks, and a network small enough for a CPU."""
+"""Helpers for the tests of training: generated tracks, a small config, and the command in its own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FREQUENCY = {"vocals": 880, "drums": 5500, "bass": 110, "other": 2200}  # Hz; a 
 
 
 def tone(instrument: str, samples: int, seed: int = 0) -> np.ndarray:
-    """A detuned, trembling tone [n, 2]."""
+    """Return a detuned tone with tremolo [n, 2]."""
     rng = np.random.default_rng([seed, *instrument.encode()])
     time = np.arange(samples) / RATE
     phase = 2 * np.pi * (FREQUENCY[instrument] * rng.uniform(0.9, 1.1) * time + rng.uniform(0, 1, 2)[:, None])
@@ -29,7 +29,7 @@ def tone(instrument: str, samples: int, seed: int = 0) -> np.ndarray:
 
 
 def write_track(folder: Path, samples: int = 6000, seed: int = 0, suffix: str = "wav") -> Path:
-    """A track with four stems."""
+    """Write a track with four stems and return its folder."""
     folder.mkdir(parents=True)
     for name in INSTRUMENTS:
         soundfile.write(folder / f"{name}.{suffix}", tone(name, samples, seed), RATE)
@@ -37,14 +37,14 @@ def write_track(folder: Path, samples: int = 6000, seed: int = 0, suffix: str = 
 
 
 def write_tracks(folder: Path, count: int = 3) -> Path:
-    """A data set of tracks of different length; the last one is flac."""
+    """Write a data set of tracks of different lengths; the last one is flac."""
     for i in range(count):
         write_track(folder / f"track{i}", 5000 + 700 * i, i, "flac" if i == count - 1 else "wav")
     return folder
 
 
 def write_config(path: Path, **changes: Any) -> Path:
-    """A config.yaml of a network with 12,000 parameters; `changes` are keys of any section."""
+    """Write the config.yaml of a network with 12,000 parameters; `changes` are keys of any section."""
     tree = yaml.safe_load((GOLDEN / "training_coarse" / "config.yaml").read_text())
     tree["training"].update(num_steps=20, lr=0.001, ema_momentum=0.9)
     for key, value in changes.items():
@@ -56,12 +56,12 @@ def write_config(path: Path, **changes: Any) -> Path:
 
 
 def fork_server() -> multiprocessing.context.ForkServerContext:
-    """Starts processes that find torch imported already, and can be killed like any other.
+    """Return a context whose processes start with torch imported already, and can be killed.
 
-    They import from PYTHONPATH, which is to be set before the first of them starts.
+    They import from PYTHONPATH, which must be set before the first of them starts.
     """
     context = multiprocessing.get_context("forkserver")
-    # torch._dynamo: the optimiser imports it at its first step
+    # torch._dynamo: the optimizer imports it in its first step
     context.set_forkserver_preload(
         ["tests.helpers.training", "my_submission.src.training.loop", "my_submission.src.train", "torch._dynamo"]
     )
@@ -69,9 +69,9 @@ def fork_server() -> multiprocessing.context.ForkServerContext:
 
 
 def run_command(argv: list[str], log: Path, environment: dict[str, str] | None = None, slow_write: Path | None = None) -> None:
-    """The training command in a process of its own (multiprocessing's target): its output goes to `log`.
+    """Run the training command as the target of a process, with its output in `log`.
 
-    With `slow_write`, every write of a state takes half a second; then that file appears, to say that one has begun.
+    With `slow_write`, every write of a state creates that file and then takes half a second longer.
     """
     import torch
 
@@ -80,7 +80,7 @@ def run_command(argv: list[str], log: Path, environment: dict[str, str] | None =
     from my_submission.src.training import resume
 
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # for the workers: a fork server of our own would import torch anew
+    multiprocessing.set_start_method("fork", force=True)  # for the workers: another fork server would import torch again
     os.environ.update(environment or {})
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)

@@ -1,4 +1,4 @@
-"""Muon: what a step does to a kernel and to a vector, and that a run with it can be interrupted."""
+"""The optimizers: a step of Muon on kernels and vectors, and exact resume of a run with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from my_submission.src.config import Config, ConfigError, load_config
 from my_submission.src.training import TrainingError
-from my_submission.src.training.optimizer import Muon, make_optimizer
+from my_submission.src.training.optimizer import OPTIMIZERS, Muon, make_optimizer
 from my_submission.src.training.trainer import Trainer
 from tests.helpers.training import write_config
 
@@ -42,7 +42,7 @@ def changes(layers: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, to
     return {name: value.detach() - before[name] for name, value in layers.named_parameters()}
 
 
-def test_a_kernel_moves_alike_in_every_direction(layers: nn.Sequential) -> None:
+def test_muon_moves_a_kernel_equally_far_in_every_direction(layers: nn.Sequential) -> None:
     moved = changes(layers, Muon(layers.parameters(), lr=0.01))
     for name in ("0.weight", "2.weight", "3.weight"):
         matrix = moved[name].flatten(1)
@@ -51,13 +51,13 @@ def test_a_kernel_moves_alike_in_every_direction(layers: nn.Sequential) -> None:
         assert directions.max() < 1.5, name
 
 
-def test_vectors_move_as_with_adam(layers: nn.Sequential) -> None:
+def test_muon_moves_a_vector_as_adam_does(layers: nn.Sequential) -> None:
     moved = changes(layers, Muon(layers.parameters(), lr=0.01))
     for name in ("1.weight", "1.bias"):
-        assert moved[name].abs().max() == pytest.approx(0.01, rel=1e-3), name  # Adam's first step is the rate, either way
+        assert moved[name].abs().max() == pytest.approx(0.01, rel=1e-3), name  # the size of Adam's first step
 
 
-def test_it_goes_by_the_rate_it_is_given(layers: nn.Sequential) -> None:
+def test_muon_uses_the_rate_of_its_parameter_group(layers: nn.Sequential) -> None:
     optimizer = Muon(layers.parameters(), lr=0.01)
     optimizer.param_groups[0]["lr"] = 0.0
     assert all(not value.any() for value in changes(layers, optimizer).values())
@@ -66,7 +66,7 @@ def test_it_goes_by_the_rate_it_is_given(layers: nn.Sequential) -> None:
     assert all(parameter.grad is None for parameter in [*layers.parameters(), *optimizer.matrices])
 
 
-def test_a_parameter_without_a_gradient_stays(layers: nn.Sequential) -> None:
+def test_a_parameter_without_a_gradient_does_not_change(layers: nn.Sequential) -> None:
     layers[0].weight.requires_grad_(False)
     moved = changes(layers, Muon(layers.parameters(), lr=0.01))
     assert not moved["0.weight"].any()
@@ -74,7 +74,7 @@ def test_a_parameter_without_a_gradient_stays(layers: nn.Sequential) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_goes_on_where_it_was(tmp_path: Path, precision: str) -> None:
+def test_a_run_with_muon_resumes_exactly(tmp_path: Path, precision: str) -> None:
     config = load_config(write_config(tmp_path / "config.yaml", optimizer="muon", batch_size=2))
     noise = torch.randn(5, 2, 4, 2, config.audio.chunk_size, generator=torch.Generator().manual_seed(0))
     batches = list(0.1 * noise)
@@ -97,11 +97,32 @@ def test_training_goes_on_where_it_was(tmp_path: Path, precision: str) -> None:
     assert [adam.step(batch).loss for batch in batches][:2] != losses[:2]
 
 
-def test_adam_unless_asked_otherwise(tmp_path: Path, layers: nn.Sequential) -> None:
+def test_adam_is_the_default(tmp_path: Path, layers: nn.Sequential) -> None:
     assert load_config(write_config(tmp_path / "config.yaml")).training.optimizer == "adam"
     assert type(make_optimizer("adam", layers.parameters(), 0.1)) is torch.optim.Adam
     with pytest.raises(ConfigError, match=r"training.optimizer is 'sgd', expected adam or muon"):
         load_config(write_config(tmp_path / "sgd.yaml", optimizer="sgd"))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_config_accepts_every_optimizer_of_the_table(tmp_path: Path, layers: nn.Sequential, name: str) -> None:
+    assert load_config(write_config(tmp_path / "config.yaml", optimizer=name)).training.optimizer == name
+    assert any(value.any() for value in changes(layers, make_optimizer(name, layers.parameters(), 0.1)).values())
+
+
+def test_muon_computes_the_gradients_by_a_closure(layers: nn.Sequential) -> None:
+    inputs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    optimizer = Muon(layers.parameters(), lr=0.01)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = (layers(inputs) - 1).square().mean()
+        loss.backward()
+        return loss.item()
+
+    losses = [optimizer.step(closure) for _ in range(3)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[2] < losses[0]
 
 
 def test_muon_needs_a_torch_that_has_it(layers: nn.Sequential, monkeypatch: pytest.MonkeyPatch) -> None:

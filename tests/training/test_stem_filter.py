@@ -1,4 +1,4 @@
-"""--keep draws from the stems that pass and from no other; masked_seed{seed}.csv says what the mask left out."""
+"""--keep trains only on the stems that pass; masked_seed{seed}.csv holds the shares that the mask left out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from my_submission.src.dataset import RandomMixes, batches, open_tracks
 from my_submission.src.loss import quantile, squared_errors
 from my_submission.src.training.distributed import World
 from my_submission.src.training.loop import Run
-from my_submission.src.training.mask_tally import MaskTally, table_path
-from my_submission.src.training.resume import discard_states
+from my_submission.src.training.mask_tally import MaskTally
+from my_submission.src.training.run_folder import RunFolder
 from my_submission.src.training.stem_filter import KeepError, keep_stems, kept_counts
 from my_submission.src.training.trainer import Trainer
 from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
@@ -42,7 +42,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def command(tmp_path: Path, data: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command here: its status, and what it printed."""
+    """Runs the command in this process; returns its status and its output."""
 
     def run(*options: object) -> tuple[int, str]:
         argv = ["-c", tmp_path / "config.yaml", "--data_path", data, "--model_path", tmp_path / "run", "--num_workers", 0]
@@ -57,7 +57,7 @@ def command(tmp_path: Path, data: Path, config: Config, capsys: pytest.CaptureFi
 
 
 def write_audit(path: Path, **changes: str | None) -> Path:
-    """A table of the tracks of `write_tracks`, all of whose stems pass; changes: track0_bass="score,keep", None for no line."""
+    """Write a table in which all stems of `write_tracks` pass, but for changes: track0_bass="score,keep", None for no line."""
     values: dict[str, str | None] = {f"track{i}_{name}": "0.5," for i in range(3) for name in INSTRUMENTS} | changes
     lines = [f"{stem.replace('_', ',')},{value}" for stem, value in values.items() if value is not None]
     path.write_text("\n".join(["track,instrument,score,keep", *lines]))
@@ -68,7 +68,7 @@ def dropped(tracks: Sequence[Track]) -> set[str]:
     return {f"{track.name}/{name}" for track in tracks for name in track.dropped}
 
 
-def test_a_mark_decides_and_else_the_score(tmp_path: Path, data: Path, config: Config) -> None:
+def test_a_mark_decides_before_the_score(tmp_path: Path, data: Path, config: Config) -> None:
     tracks = open_tracks([data], config)
     changes = {
         "track0_bass": "-1,yes",
@@ -85,7 +85,7 @@ def test_a_mark_decides_and_else_the_score(tmp_path: Path, data: Path, config: C
     assert [track.stems for track in kept] == [track.stems for track in tracks]
 
 
-def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(data: Path, config: Config) -> None:
+def test_a_dropped_stem_is_never_drawn_but_the_others_of_its_track_are(data: Path, config: Config) -> None:
     tracks = open_tracks([data], config)
     kept = [
         dataclasses.replace(track, dropped=frozenset(names))
@@ -98,7 +98,7 @@ def test_a_stem_that_is_dropped_is_never_drawn_and_the_others_of_its_track_are(d
         drawn = [set(tracks) for tracks in zip(*(sample.tracks.tolist() for sample in samples), strict=True)]
         assert drawn == [{0, 1, 2}, {0, 1}, {0}, {0, 1, 2}]
         song = tracks[0].stems["bass"].read(0, tracks[0].num_samples)[0]
-        for sample in samples[:10]:  # what it says is what it does
+        for sample in samples[:10]:  # the audio is from the track that the sample names
             chunk = sample.sources[2, 0].numpy()
             assert any((song[i : i + 960] == chunk).all() for i in np.flatnonzero(song == chunk[0]))
     alone = sum(sample.tracks.tolist() == [0, 0, 0, 0] for sample in samples)  # the only whole track
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], str]] = {
     "unnamed": (
         {"track0_bass": None, **dict.fromkeys([f"track1_{name}" for name in INSTRUMENTS])},
         "is of other data: it does not name track0/bass, track1/vocals, track1/drums and 2 more. Name the data it was made "
-        "from with --data_path, or make it anew from this data",
+        "from with --data_path, or make it again from this data",
     ),
     "unknown": (
         {"track0_bass": None, "track0_piano": "1,", "track9_bass": "1,"},
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, data: Path, config: Config, case: str) -> None:
+def test_a_table_that_does_not_fit_the_data_is_refused(tmp_path: Path, data: Path, config: Config, case: str) -> None:
     changes, message = REFUSED[case]
     audit = write_audit(tmp_path / "audit.csv", **changes)
     with pytest.raises(KeepError) as refusal:
@@ -137,7 +137,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, data: Path, config
     assert str(refusal.value).startswith(f"{audit}: {message}")
 
 
-def test_songs_drawn_as_a_whole_need_one_that_passes(tmp_path: Path, data: Path, config: Config) -> None:
+def test_same_song_needs_a_track_whose_stems_all_pass(tmp_path: Path, data: Path, config: Config) -> None:
     together = dataclasses.replace(config, training=dataclasses.replace(config.training, same_song=0.25))
     audit = write_audit(tmp_path / "audit.csv", track0_bass="-1,", track1_drums="-1,", track2_other="-1,")
     tracks = open_tracks([data], config)
@@ -149,7 +149,7 @@ def test_songs_drawn_as_a_whole_need_one_that_passes(tmp_path: Path, data: Path,
         keep_stems(tracks, audit, together)
 
 
-def test_names_tell_tracks_apart(tmp_path: Path, data: Path, config: Config) -> None:
+def test_two_tracks_of_one_name_are_refused(tmp_path: Path, data: Path, config: Config) -> None:
     other = write_tracks(tmp_path / "other", 1)
     with pytest.raises(KeepError) as refusal:
         keep_stems(open_tracks([data, other], config), write_audit(tmp_path / "audit.csv"), config)
@@ -159,7 +159,7 @@ def test_names_tell_tracks_apart(tmp_path: Path, data: Path, config: Config) -> 
     )
 
 
-def test_bad_tracks_that_are_left_out_may_be_in_the_table(tmp_path: Path, data: Path, command: Command) -> None:
+def test_the_table_may_name_tracks_that_were_skipped(tmp_path: Path, data: Path, command: Command) -> None:
     (data / "track0" / "drums.wav").unlink()
     audit = write_audit(tmp_path / "audit.csv", track1_bass="-1,")
     options = ("--keep", audit, "--num_steps", 1, "--skip_bad_tracks")
@@ -171,7 +171,7 @@ def test_bad_tracks_that_are_left_out_may_be_in_the_table(tmp_path: Path, data: 
     assert (status, f"error: {audit}: is of other data: it does not name track1/bass. Name" in printed) == (2, True)
 
 
-def test_a_run_keeps_to_its_stems(tmp_path: Path, command: Command) -> None:
+def test_a_run_is_resumed_only_with_the_same_stems(tmp_path: Path, command: Command) -> None:
     audit = write_audit(tmp_path / "audit.csv", track0_bass="-1,", track1_bass="-0.2,")
     folder, options = tmp_path / "run", ("--keep", audit, "--keep-threshold", "-0.1")
     status, printed = command("--keep", tmp_path / "none.csv")
@@ -189,7 +189,7 @@ def test_a_run_keeps_to_its_stems(tmp_path: Path, command: Command) -> None:
     for name in ("train_seed0.yaml", "config.yaml"):
         assert f"\n# {summary}\n" in (folder / name).read_text()
         assert load_config(folder / name).training.num_steps == 10
-    rows = stem_table.read(table_path(folder, 0), ["chunks", "masked"])
+    rows = stem_table.read(RunFolder(folder, 0).masked_table, ["chunks", "masked"])
     chunks = {f"{row['track']}/{row['instrument']}": int(row["chunks"]) for row in rows}
     assert [chunks[f"track{i}/bass"] for i in range(3)] == [0, 0, 60]
     assert min(number for stem, number in chunks.items() if not stem.endswith("bass")) > 5
@@ -204,12 +204,12 @@ def test_a_run_keeps_to_its_stems(tmp_path: Path, command: Command) -> None:
     status, printed = command("--num_steps", 12)
     assert (status, "with another --keep, or none, it now draws from track0/bass, track1/bass.\n" in printed) == (2, True)
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
-    write_audit(audit, track0_bass="2,no", track1_bass="2,no")  # the same stems, for other reasons
+    write_audit(audit, track0_bass="2,no", track1_bass="2,no")  # the same stems fail, for another reason
     status, printed = command("--keep", audit, "--num_steps", 12)
     assert (status, "going on from step 10" in printed) == (0, True)
 
 
-def test_machines_with_other_tables_are_noticed() -> None:
+def test_machines_with_different_tables_are_refused() -> None:
     class Two(World):
         def gather(self, value: object) -> list[object]:
             return [value, {"tracks": ["a", "b"], "dropped": ["a/bass"]}] if isinstance(value, dict) else [value, value]
@@ -219,8 +219,8 @@ def test_machines_with_other_tables_are_noticed() -> None:
     train._refuse_different_data({"tracks": ["a", "b"], "dropped": ["a/bass"]}, Two())
 
 
-def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, config: Config, command: Command) -> None:
-    """Counted once more by hand, step by step, with a trainer beside it."""
+def test_the_masked_table_counts_the_shares_left_out(tmp_path: Path, data: Path, config: Config, command: Command) -> None:
+    """The same counts as by hand: a second trainer takes the same steps."""
     assert command("--num_steps", 10)[0] == 0
     mixes = RandomMixes(open_tracks([data], config), config, seed=0)
     trainer = Trainer(config, seed=0, device=torch.device("cpu"), precision="fp32")
@@ -236,7 +236,8 @@ def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, con
                 chunks[track, source] += 1
                 masked[track, source] += left_out[source, item].item()
         trainer.step(batch)
-    rows = stem_table.read(table_path(tmp_path / "run", 0), ["chunks", "masked"])
+    folder = RunFolder(tmp_path / "run", 0)
+    rows = stem_table.read(folder.masked_table, ["chunks", "masked"])
     found = {(row["track"], row["instrument"]): (int(row["chunks"]), float(row["masked"])) for row in rows}
     assert found == {
         (f"track{i}", name): (chunks[i, source], pytest.approx(masked[i, source] / chunks[i, source], rel=1e-5))
@@ -246,16 +247,16 @@ def test_the_table_counts_what_the_mask_left_out(tmp_path: Path, data: Path, con
     assert sum(count * share for count, share in found.values()) == pytest.approx(10 * 4 * 4, rel=1e-5)  # 4 of 6, 4 sources
     shares = [float(row["masked"]) for row in rows]
     assert shares == sorted(shares, reverse=True)
-    table_path(tmp_path / "run", 0).unlink()
-    assert command("--num_steps", 10)[0] == 0  # nothing to do, but to write what came of it
-    assert [float(row["masked"]) for row in stem_table.read(table_path(tmp_path / "run", 0), ["masked"])] == shares
+    folder.masked_table.unlink()
+    assert command("--num_steps", 10)[0] == 0  # no step is left; the results are written again
+    assert [float(row["masked"]) for row in stem_table.read(folder.masked_table, ["masked"])] == shares
     assert command("--num_steps", 1, "--restart")[0] == 0
-    assert sum(int(row["chunks"]) for row in stem_table.read(table_path(tmp_path / "run", 0), ["chunks"])) == 6 * 4
-    discard_states(tmp_path / "run", 0)  # as --restart does; until the first save there is no table then
-    assert not table_path(tmp_path / "run", 0).exists()
+    assert sum(int(row["chunks"]) for row in stem_table.read(folder.masked_table, ["chunks"])) == 6 * 4
+    folder.delete_states()  # as --restart does; the next table is written at the first save
+    assert not folder.masked_table.exists()
 
 
-def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
+def test_a_tally_computed_by_hand(tmp_path: Path, config: Config) -> None:
     one = dataclasses.replace(config, training=dataclasses.replace(config.training, target_instrument="bass"))
     folders = [write_tracks(tmp_path / name, 2) for name in ("a", "b")]
     tracks = open_tracks([*folders, folders[1]], config)  # a/track0 a/track1 b/track0 b/track1 and b's once more
@@ -279,9 +280,9 @@ def test_a_tally_by_hand(tmp_path: Path, config: Config) -> None:
     )
 
 
-def test_a_step_without_a_loss_says_nothing(tmp_path: Path, data: Path, config: Config) -> None:
+def test_a_step_without_a_finite_loss_is_not_counted(tmp_path: Path, data: Path, config: Config) -> None:
     trainer = Trainer(config, seed=0, device=torch.device("cpu"), precision="fp32")
-    run = Run(trainer, tmp_path / "run", seed=0, tracks=open_tracks([data], config))
+    run = Run(trainer, RunFolder(tmp_path / "run", 0), tracks=open_tracks([data], config))
     batch = next(batches(RandomMixes(run.tracks, config, seed=0), range(1), 6))
     run._count(batch, trainer.step(batch.sources * math.inf))
     assert run.tally.chunks.sum() == 0
@@ -289,14 +290,14 @@ def test_a_step_without_a_loss_says_nothing(tmp_path: Path, data: Path, config: 
     assert run.tally.chunks.sum() == 24
 
 
-def test_a_mislabelled_stem_comes_first(tmp_path: Path, command: Command) -> None:
-    """Tracks that sound alike: where they do not, a network this small leaves out what is hard as often as what is wrong."""
+def test_a_mislabelled_stem_comes_first_in_the_masked_table(tmp_path: Path, command: Command) -> None:
+    """The tracks sound alike; otherwise the mask of so small a network would leave out hard stems as often as wrong ones."""
     songs = tmp_path / "songs"
     for i in range(4):
         write_track(songs / f"track{i}")
     soundfile.write(songs / "track1" / "drums.wav", tone("bass", 6000), RATE)
     write_config(tmp_path / "config.yaml", lr=0.01, q=0.7)
     assert command("--data_path", songs, "--num_steps", 60)[0] == 0
-    first, second, *_ = stem_table.read(table_path(tmp_path / "run", 0), ["masked"])
+    first, second, *_ = stem_table.read(RunFolder(tmp_path / "run", 0).masked_table, ["masked"])
     assert (first["track"], first["instrument"]) == ("track1", "drums")
     assert float(first["masked"]) > float(second["masked"]) + 0.15  # about 0.7 and 0.4

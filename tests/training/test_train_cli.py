@@ -1,4 +1,4 @@
-"""The training command as a user meets it: what it makes, what it says, what it refuses."""
+"""The training command as a user sees it: its files, its output and its error messages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from my_submission.src.common import cli
 from my_submission.src.config import load_config
 from my_submission.src.model import TFCTDFNet
 from my_submission.src.separator import ModelA, open_model
+from my_submission.src.training.distributed import World
+from my_submission.src.training.run_folder import RunFolder
 from tests.helpers.paths import GOLDEN, ROOT
 from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config, write_track, write_tracks
 
@@ -35,13 +38,13 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command here: its status, and what it printed."""
+    """Runs the command in this process; returns its status and its output."""
 
     def run(*options: object) -> tuple[int, str]:
         try:
             status = cli.run(train.main, [str(word) for word in options])
-        except SystemExit as leaving:  # the parser's
-            status = leaving.code
+        except SystemExit as refusal:  # the parser's
+            status = refusal.code
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 
@@ -49,7 +52,7 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def lines(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / f"train_seed{seed}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in RunFolder(folder, seed).log.read_text().splitlines()]
 
 
 def test_the_command_of_the_guide_trains_a_model_that_separates(
@@ -58,7 +61,7 @@ def test_the_command_of_the_guide_trains_a_model_that_separates(
     config = write_config(tmp_path / "model" / "config.yaml", lr=0.01, datasets=[str(data)])
     owners = config.read_text()
     result = run_python(
-        *("src/train.py", "-c", config, "--num_steps", 80, "--log_every", 10, "--num_workers", 2, "--save_every", 30),
+        *("src/train.py", "-c", config, "--num-steps", 80, "--log-every", 10, "--num-workers", 2, "--save-every", 30),
         cwd=ROOT / "my_submission",
     )
     assert result.returncode == 0, result.stderr
@@ -74,7 +77,7 @@ def test_the_command_of_the_guide_trains_a_model_that_separates(
         "train_seed0.jsonl",
         "train_seed0.yaml",
     ]
-    assert config.read_text() == owners  # the file given is never written to
+    assert config.read_text() == owners  # the command never writes to the file that it is given
     assert load_config(folder / "train_seed0.yaml").training.num_steps == 80
 
     log = lines(folder)
@@ -87,7 +90,7 @@ def test_the_command_of_the_guide_trains_a_model_that_separates(
     assert log[0]["audio_seconds_per_second"] == pytest.approx(log[0]["steps_per_second"] * 6 * 960 / RATE)
 
     for seed in (1, 2):
-        assert command("-c", config, "--num_steps", 3, "--num_workers", 0, "--seed", seed)[0] == 0
+        assert command("-c", config, "--num-steps", 3, "--num-workers", 0, "--seed", seed)[0] == 0
     separator = open_model(str(folder), device="cpu")
     assert {seed: path.name for seed, path in separator.checkpoints.items()} == {
         0: "step80_seed0.ckpt",
@@ -98,12 +101,12 @@ def test_the_command_of_the_guide_trains_a_model_that_separates(
     assert sorted(stems) == sorted(INSTRUMENTS)
 
 
-def test_the_checkpoints_take_the_places_of_the_published_ones(
+def test_trained_checkpoints_can_replace_the_published_ones(
     tmp_path: Path, data: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = write_config(tmp_path / "run" / "config.yaml")
     for seed in range(3):
-        assert command("-c", config, "--data_path", data, "--num_steps", 2, "--num_workers", 0, "--seed", seed)[0] == 0
+        assert command("-c", config, "--data-path", data, "--num-steps", 2, "--num-workers", 0, "--seed", seed)[0] == 0
         state = checkpoint.read_state_dict(tmp_path / "run" / f"step2_seed{seed}.ckpt")
         assert list(state) == list(TFCTDFNet(load_config(config)).state_dict())
         assert all(value.dtype == torch.float32 for value in state.values())
@@ -116,47 +119,47 @@ def test_the_checkpoints_take_the_places_of_the_published_ones(
     assert sorted(ModelA(device="cpu").checkpoints) == [0, 1, 2]
 
 
-def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, data: Path, command: Command) -> None:
+def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml", lr=0.01)
-    options = ("-c", config, "--data_path", data, "--num_workers", 0)
-    assert command(*options, "--model_path", tmp_path / "first", "--num_steps", 2)[0] == 0
+    options = ("-c", config, "--data-path", data, "--num-workers", 0)
+    assert command(*options, "--model-path", tmp_path / "first", "--num-steps", 2)[0] == 0
     first = tmp_path / "first" / "step2_seed0.ckpt"
     gentle = write_config(tmp_path / "gentle.yaml", lr=1e-9)
-    options = ("-c", gentle, "--data_path", data, "--num_workers", 0, "--model_path", tmp_path / "second", "--seed", 5)
-    assert command(*options, "--num_steps", 1, "--init", first)[0] == 0
+    options = ("-c", gentle, "--data-path", data, "--num-workers", 0, "--model-path", tmp_path / "second", "--seed", 5)
+    assert command(*options, "--num-steps", 1, "--init", first)[0] == 0
     before, after = checkpoint.read_state_dict(first), checkpoint.read_state_dict(tmp_path / "second" / "step1_seed5.ckpt")
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-8)
     wide = write_config(tmp_path / "wide.yaml", growth=8)
-    status, printed = command("-c", wide, "--data_path", data, "--model_path", tmp_path / "third", "--init", first)
+    status, printed = command("-c", wide, "--data-path", data, "--model-path", tmp_path / "third", "--init", first)
     assert status == 2
     assert f"error: {first}: does not fit its config.yaml: " in printed
     assert not (tmp_path / "third").exists()
 
 
-def test_a_new_folder_gets_the_config_that_was_trained(tmp_path: Path, data: Path, command: Command) -> None:
+def test_a_new_folder_gets_the_effective_config(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml", grad_clip=0.5)
-    options = ("-c", config, "--data_path", data, "--num_workers", 0)
-    assert command(*options, "--model_path", tmp_path / "a" / "b", "--num_steps", 2)[0] == 0
+    options = ("-c", config, "--data-path", data, "--num-workers", 0)
+    assert command(*options, "--model-path", tmp_path / "a" / "b", "--num-steps", 2)[0] == 0
     effective = load_config(tmp_path / "a" / "b" / "config.yaml")
     assert effective.training.num_steps == 2
     assert effective.training.datasets == (str(data),)
     assert effective.training.grad_clip == 0.5
     other = write_config(tmp_path / "other.yaml", growth=8)
-    status, printed = command("-c", other, "--data_path", data, "--model_path", tmp_path / "a" / "b")
+    status, printed = command("-c", other, "--data-path", data, "--model-path", tmp_path / "a" / "b")
     assert status == 2
-    assert "b/config.yaml: is of another network (model.growth was 4, is 8); take another --model_path" in printed
+    assert "b/config.yaml: is of another network (model.growth was 4, is 8); take another --model-path" in printed
     assert load_config(tmp_path / "a" / "b" / "config.yaml") == effective
 
 
-def test_validation_keeps_the_best(tmp_path: Path, data: Path, command: Command) -> None:
+def test_validation_keeps_the_best_weights(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml", lr=0.01)
     valid = write_track(tmp_path / "valid" / "with_stems_alone", 4000, seed=7).parent
     track = write_track(valid / "with_a_mixture", 3000, seed=8)
     soundfile.write(track / "mixture.wav", sum(tone(name, 3000, 8) for name in INSTRUMENTS), RATE)
     folder = tmp_path / "run"
-    options = ("-c", config, "--data_path", data, "--model_path", folder, "--num_workers", 0)
-    status, printed = command(*options, "--num_steps", 30, "--valid_path", valid, "--valid_every", 10)
+    options = ("-c", config, "--data-path", data, "--model-path", folder, "--num-workers", 0)
+    status, printed = command(*options, "--num-steps", 30, "--valid-path", valid, "--valid-every", 10)
     assert status == 0, printed
     found = [line for line in lines(folder) if "sdr" in line]
     assert [line["step"] for line in found] == [10, 20, 30]
@@ -171,21 +174,23 @@ def test_validation_keeps_the_best(tmp_path: Path, data: Path, command: Command)
     kept = checkpoint.read_state_dict(folder / "best_seed0.ckpt")
     final = checkpoint.read_state_dict(folder / "step30_seed0.ckpt")
     assert all(torch.equal(kept[name], final[name]) for name in final)
-    assert checkpoint.find_checkpoints(folder)[0].name == "step30_seed0.ckpt"  # the best is there for who asks for it
+    assert (
+        checkpoint.find_checkpoints(folder)[0].name == "step30_seed0.ckpt"
+    )  # a model uses the final weights, not the best ones
 
-    soundfile.write(track / "vocals.wav", np.zeros((3000, 2)), RATE)  # a song without vocals is a song
-    assert command(*options, "--num_steps", 31, "--valid_path", valid)[0] == 0
+    soundfile.write(track / "vocals.wav", np.zeros((3000, 2)), RATE)  # a silent stem is allowed in validation
+    assert command(*options, "--num-steps", 31, "--valid-path", valid)[0] == 0
     soundfile.write(track / "mixture.wav", tone("bass", 2999), RATE)
-    status, printed = command(*options, "--num_steps", 40, "--valid_path", valid)
+    status, printed = command(*options, "--num-steps", 40, "--valid-path", valid)
     assert status == 2
-    assert "mixture.wav: has (samples, channels, Hz) (2999, 2, 44100), but the stems beside it (3000, 2, 44100)" in printed
+    assert "mixture.wav: has (samples, channels, Hz) (2999, 2, 44100), but the stems next to it (3000, 2, 44100)" in printed
 
 
-def test_the_score_is_that_of_a_separation(tmp_path: Path, data: Path, command: Command) -> None:
-    """Not only a number that goes up: the one which separating with the finished checkpoint gives."""
+def test_the_validation_score_is_that_of_a_separation(tmp_path: Path, data: Path, command: Command) -> None:
+    """The SDR in the log is the SDR of separating with the finished checkpoint."""
     config = write_config(tmp_path / "run" / "config.yaml", num_overlap=2)
-    options = ("-c", config, "--data_path", data, "--num_workers", 0, "--num_steps", 2)
-    assert command(*options, "--valid_path", data, "--valid_every", 2)[0] == 0
+    options = ("-c", config, "--data-path", data, "--num-workers", 0, "--num-steps", 2)
+    assert command(*options, "--valid-path", data, "--valid-every", 2)[0] == 0
     separator = open_model(str(tmp_path / "run"), device="cpu")
     scores: dict[str, list[float]] = {name: [] for name in INSTRUMENTS}
     for folder in sorted(data.iterdir()):
@@ -196,7 +201,7 @@ def test_the_score_is_that_of_a_separation(tmp_path: Path, data: Path, command: 
     assert lines(tmp_path / "run")[-1]["sdr"] == {name: pytest.approx(np.mean(all_), abs=1e-3) for name, all_ in scores.items()}
 
 
-def test_tensorboard_where_it_is_installed(
+def test_tensorboard_is_written_if_it_is_installed(
     tmp_path: Path, data: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[str, float, int]] = []
@@ -213,7 +218,7 @@ def test_tensorboard_where_it_is_installed(
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
     config = write_config(tmp_path / "run" / "config.yaml")
-    assert command("-c", config, "--data_path", data, "--num_workers", 0, "--num_steps", 2, "--log_every", 1)[0] == 0
+    assert command("-c", config, "--data-path", data, "--num-workers", 0, "--num-steps", 2, "--log-every", 1)[0] == 0
     assert written[0] == (str(tmp_path / "run" / "tensorboard" / "seed0"), 0, 0)
     assert written[-1] == ("closed", 0, 0)
     assert {name for name, _, step in written if step == 2} >= {"loss", "kept/vocals", "lr", "gradient_norm", "skipped"}
@@ -222,51 +227,111 @@ def test_tensorboard_where_it_is_installed(
 def test_help_and_usage_errors_are_instant(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = run_python("-X", "importtime", "-m", "my_submission", "train", "--help")
     assert result.returncode == 0
-    assert "--device_ids" in result.stdout
-    assert "torch" not in result.stderr.replace("torchrun", "")  # what was imported
+    assert "--device-ids" in result.stdout
+    assert "torch" not in result.stderr.replace("torchrun", "")  # the modules imported
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "the following arguments are required: -c/--config"),
+        ([], "the following arguments are required: --config/-c"),
         (["-c", "x", "--seed", "-1"], "argument --seed: '-1' is not a whole number of 0 or more"),
-        (["-c", "x", "--num_steps", "0"], "argument --num_steps: '0' is not a whole number of 1 or more"),
+        (["-c", "x", "--num-steps", "0"], "argument --num-steps: '0' is not a whole number of 1 or more"),
         (["-c", "x", "--precision", "int8"], "argument --precision: invalid choice: 'int8'"),
-        (["-c", "x", "--device_ids", "0", "0"], "--device_ids names a device twice: 0 0"),
-        (["-c", "x", "--device_ids", "0", "--device", "cuda:1"], "--device cuda:1 and --device_ids name devices both"),
+        (["-c", "x", "--device-ids", "0", "0"], "--device-ids names a device twice: 0 0"),
+        (["-c", "x", "--device-ids", "0", "--device", "cuda:1"], "--device cuda:1 and --device-ids name devices both"),
     ],
 )
-def test_options_that_cannot_be_followed(command: Command, options: list[str], message: str) -> None:
+def test_invalid_options_are_refused(command: Command, options: list[str], message: str) -> None:
     status, printed = command(*options)
     assert status == 2
     assert printed.startswith(f"train.py: error: {message}")
     assert printed.endswith("see: train.py --help\n")
 
 
-def test_torchrun_starts_the_processes_itself(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    status, printed = command("-c", "x", "--device_ids", 0, 1)
-    assert status == 2
-    assert "torchrun starts the processes itself, one for each GPU: leave out --device_ids" in printed
+@pytest.mark.parametrize("separator", [" ", "="])
+def test_every_option_may_be_written_with_underscores(separator: str) -> None:
+    words = ["--config my_config.yaml", "--data-path my_data", "--model-path my_runs", "--num-steps 7", "--num-workers 3"]
+    words += ["--device-ids 1", "--valid-path my_songs", "--valid-every 2", "--save-every 4", "--log-every 5"]
+    words += ["--keep my_table.csv", "--keep-threshold 0.5", "--set training.lr_schedule=cosine"]
+
+    def parsed(spelling: Callable[[str], str]) -> dict[str, Any]:
+        pairs = [(spelling(option), value) for option, value in map(str.split, words)]
+        argv = [word for option, value in pairs for word in f"{option}{separator}{value}".split(" ")]
+        return vars(train._parse([*argv, spelling("--skip-bad-tracks")]))
+
+    dashes = parsed(lambda option: option)
+    assert parsed(lambda option: "--" + option[2:].replace("-", "_")) == dashes
+    assert dashes["data_path"] == ["my_data"]
+    assert dashes["model_path"] == Path("my_runs")
+    assert dashes["set"] == ["training.lr_schedule=cosine"]
+    assert dashes["skip_bad_tracks"]
 
 
-def test_what_is_refused_leaves_no_trace(tmp_path: Path, data: Path, command: Command) -> None:
+def test_the_configs_keys_can_be_overridden(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml")
-    run = ("--model_path", tmp_path / "run", "--data_path", data)
+    owners = config.read_text()
+    folder = RunFolder(tmp_path / "run", seed=0)
+    options = ("--config", config, "--data-path", data, "--model-path", folder.path, "--num-workers", 0)
+    overrides = ("--set", "training.lr=0.0004", "--set", "inference.num_overlap=3")
+    status, printed = command(*options, *overrides, "--num-steps", 2, "--log-every", 1)
+    assert status == 0, printed
+    assert [line["lr"] for line in lines(folder.path)] == [0.0004, 0.0004]
+    for path in (folder.config, folder.seed_config):
+        assert load_config(path).training.lr == 0.0004
+        assert load_config(path).inference.num_overlap == 3
+    assert config.read_text() == owners
+
+    status, printed = command(*options, "--num-steps", 3)
+    assert (status, "training.lr was 0.0004, is 0.001." in printed) == (2, True)
+    status, printed = command(*options, "--set", "training.lr=0.0005", "--num-steps", 3)
+    assert (status, "training.lr was 0.0004, is 0.0005." in printed) == (2, True)
+    status, printed = command(*options, "--set", "training.lr=0.0004", "--num-steps", 3)
+    assert (status, "going on from step 2" in printed) == (0, True)
+    status, printed = command(*options, "--set", "model.growth=8", "--num-steps", 3)
+    assert (status, "is of another network (model.growth was 4, is 8)" in printed) == (2, True)
+    status, printed = command(*options, "--set", "training.learning_rate=1", "--num-steps", 3)
+    assert (status, "training.learning_rate" in printed) == (2, True)
+    assert "Traceback" not in printed
+
+
+def test_only_rank_0_prints_the_warnings_of_the_checks() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for rank in range(2):
+            with train._warnings_of_rank_0_only(World(rank=rank, size=2)):
+                warnings.warn(f"rank {rank} skips a track", stacklevel=1)
+            warnings.warn(f"rank {rank} is short of memory", stacklevel=1)  # after the checks, all ranks are heard
+    assert [str(warning.message) for warning in caught] == [
+        "rank 0 skips a track",
+        "rank 0 is short of memory",
+        "rank 1 is short of memory",
+    ]
+
+
+def test_device_ids_are_refused_under_torchrun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    status, printed = command("-c", "x", "--device-ids", 0, 1)
+    assert status == 2
+    assert "torchrun starts the processes itself, one for each GPU: leave out --device-ids" in printed
+
+
+def test_a_refused_command_leaves_no_trace(tmp_path: Path, data: Path, command: Command) -> None:
+    config = write_config(tmp_path / "config.yaml")
+    run = ("--model-path", tmp_path / "run", "--data-path", data)
     one = write_config(tmp_path / "one.yaml", batch_size=1)
     typo = tmp_path / "typo.yaml"
     typo.write_text(config.read_text().replace("grad_clip", "gradclip"))
     refused = {
         ("-c", tmp_path / "none.yaml", *run): "none.yaml: cannot be read (No such file or directory)",
         ("-c", typo, *run): "training.gradclip is not a key of this file; did you mean training.grad_clip?",
-        ("-c", config, "--model_path", tmp_path / "run"): "no data: name folders of tracks with --data_path, or as training",
-        ("-c", config, *run, "--data_path", tmp_path / "none"): "none: cannot be read (No such file or directory), expected a",
+        ("-c", config, "--model-path", tmp_path / "run"): "no data: name folders of tracks with --data-path, or as training",
+        ("-c", config, *run, "--data-path", tmp_path / "none"): "none: cannot be read (No such file or directory), expected a",
         ("-c", one, *run): "training.batch_size is 1, and of 1 the coarse mask (training.coarse_loss_clip) keeps none",
         ("-c", config, *run, "--device", "cuda:99"): "device cuda:99 is not available here",
         ("-c", config, *run, "--device", "tpu"): "device is 'tpu', expected auto, cuda, cuda:N, mps or cpu",
         ("-c", config, *run, "--device", "cpu", "--precision", "fp16"): "precision fp16 is for GPUs; on a CPU, expected fp32",
-        ("-c", config, *run, "--valid_path", tmp_path / "none"): "none: cannot be read (No such file or directory), expected a",
+        ("-c", config, *run, "--valid-path", tmp_path / "none"): "none: cannot be read (No such file or directory), expected a",
     }
     for options, message in refused.items():
         status, printed = command(*options)
@@ -276,11 +341,11 @@ def test_what_is_refused_leaves_no_trace(tmp_path: Path, data: Path, command: Co
         assert not (tmp_path / "run").exists(), options
 
 
-def test_broken_data_is_one_report_and_can_be_left_out(tmp_path: Path, data: Path, command: Command) -> None:
+def test_broken_tracks_are_reported_together_and_can_be_skipped(tmp_path: Path, data: Path, command: Command) -> None:
     (data / "track0" / "drums.wav").unlink()
     soundfile.write(data / "track1" / "bass.wav", tone("bass", 5700)[:, 0], RATE)
     config = write_config(tmp_path / "config.yaml")
-    options = ("-c", config, "--data_path", data, "--model_path", tmp_path / "run", "--num_workers", 0, "--num_steps", 2)
+    options = ("-c", config, "--data-path", data, "--model-path", tmp_path / "run", "--num-workers", 0, "--num-steps", 2)
     status, printed = command(*options)
     assert status == 2
     assert printed == (
@@ -289,7 +354,7 @@ def test_broken_data_is_one_report_and_can_be_left_out(tmp_path: Path, data: Pat
         f"  {data}/track1: bass.wav is mono, expected 2 channels\n"
         "fix them, or leave them out with --skip_bad_tracks\n"
     )
-    status, printed = command(*options, "--skip_bad_tracks")
+    status, printed = command(*options, "--skip-bad-tracks")
     assert status == 0
     assert "track0: drums is missing" in printed
     assert "going on without them" in printed
@@ -299,7 +364,7 @@ def test_broken_data_is_one_report_and_can_be_left_out(tmp_path: Path, data: Pat
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, data: Path, command: Command) -> None:
     (tmp_path / "file").write_text("in the way")
     config = write_config(tmp_path / "config.yaml")
-    status, printed = command("-c", config, "--data_path", data, "--model_path", tmp_path / "file" / "run")
+    status, printed = command("-c", config, "--data-path", data, "--model-path", tmp_path / "file" / "run")
     assert status == 2
     assert "run: cannot be written to (Not a directory)" in printed
 
@@ -312,4 +377,4 @@ def test_the_published_configs_can_be_trained() -> None:
             network = TFCTDFNet(config)
         assert sum(parameter.numel() for parameter in network.parameters()) == 30_119_168
     tree = yaml.safe_load((GOLDEN / "training_coarse" / "config.yaml").read_text())
-    assert "activation_checkpointing" not in tree["training"]  # optional: a published file need not have it
+    assert "activation_checkpointing" not in tree["training"]  # the key is optional: published files lack it

@@ -1,4 +1,4 @@
-"""Several processes are one: the same losses, the same items kept, one message, and no rank left behind."""
+"""Several processes train as one: same losses, same items kept, one error message, and no process survives another."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from my_submission.src import train
 from my_submission.src.common import cli, stem_table
 from my_submission.src.dataset import share_of
 from my_submission.src.loss import masked_loss_and_kept, quantile, squared_errors
+from my_submission.src.training.run_folder import RunFolder
 from tests.helpers.paths import ROOT
 from tests.helpers.training import fork_server, run_command, write_config, write_tracks
 
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
-    """Runs a function in so many processes at once, with torchrun's variables first of its arguments: exit statuses."""
+    """Runs a function as that many ranks, with torchrun's variables as its first argument; returns the exit statuses."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     context = fork_server()
 
@@ -60,8 +61,8 @@ def toy_batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(2, 7, 3, 2, 40, generator=generator).unbind()
 
 
-def lose_together(environment: dict[str, str], folder: Path) -> None:
-    """A rank's share of the loss, its gradient and what it kept, into a file."""
+def write_losses(environment: dict[str, str], folder: Path) -> None:
+    """Write a rank's share of the loss, its gradient and its shares kept to a file."""
     os.environ.update(environment)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -83,8 +84,8 @@ def lose_together(environment: dict[str, str], folder: Path) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_quantile_is_that_of_the_global_batch(tmp_path: Path, ranks: Callable[..., list[int]], size: int) -> None:
-    """7 items on 2 or 3 ranks: the shares are not even equal."""
-    assert ranks(size, lose_together, tmp_path) == [0] * size
+    """7 items on 2 or 3 ranks, so that the ranks have different numbers of items."""
+    assert ranks(size, write_losses, tmp_path) == [0] * size
     found = [torch.load(tmp_path / f"{size}-{rank}.pt", weights_only=True) for rank in range(size)]
     for coarse in (True, False):
         for q in (0.2, 0.4, 0.93, 1.0):
@@ -94,11 +95,11 @@ def test_the_quantile_is_that_of_the_global_batch(tmp_path: Path, ranks: Callabl
             loss.backward()
             losses, shares, gradients = zip(*(each[f"{coarse} {q}"] for each in found), strict=True)
             assert torch.allclose(torch.stack(losses).mean(), loss, rtol=1e-6)
-            assert torch.equal(torch.cat(shares), kept)  # each item's, on the rank that has it
-            gradient = torch.cat(gradients) / size  # what DDP's average over the ranks makes of it
+            assert torch.equal(torch.cat(shares), kept)  # of each item, on the rank that has it
+            gradient = torch.cat(gradients) / size  # DDP averages over the ranks
             assert torch.allclose(gradient, estimate.grad, rtol=1e-5, atol=1e-9)
             assert torch.equal(gradient == 0, estimate.grad == 0)  # the same items, the same samples
-        assert all(each[f"{coarse} nan"][0].isnan() for each in found)  # one rank's NaN is everyone's
+        assert all(each[f"{coarse} nan"][0].isnan() for each in found)  # a NaN on one rank is a NaN on all
 
 
 def train_as_rank(environment: dict[str, str], argv: list[str], log: Path) -> None:
@@ -106,32 +107,32 @@ def train_as_rank(environment: dict[str, str], argv: list[str], log: Path) -> No
 
 
 def shown(folder: Path) -> tuple[list[float], list[float]]:
-    """Every step's loss, and every share kept."""
-    lines = [json.loads(line) for line in (folder / "train_seed0.jsonl").read_text().splitlines()]
+    """Return the loss of every step, and all shares kept."""
+    lines = [json.loads(line) for line in RunFolder(folder, 0).log.read_text().splitlines()]
     return [line["loss"] for line in lines], [share for line in lines for share in line["kept"].values()]
 
 
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("coarse", [True, False])
-def test_training_gives_the_losses_of_one_process(
+def test_several_processes_train_with_the_losses_of_one(
     tmp_path: Path, ranks: Callable[..., list[int]], size: int, coarse: bool
 ) -> None:
     data = write_tracks(tmp_path / "data")
     config = write_config(tmp_path / "config.yaml", batch_size=5, coarse_loss_clip=coarse, q=0.5 if coarse else 0.93)
-    argv = ["-c", config, "--data_path", data, "--num_steps", 8, "--log_every", 1, "--num_workers", 0]
-    argv += ["--valid_path", data, "--valid_every", 8]
+    argv = ["-c", config, "--data-path", data, "--num-steps", 8, "--log-every", 1, "--num-workers", 0]
+    argv += ["--valid-path", data, "--valid-every", 8]
     argv = [str(word) for word in argv]
-    assert cli.run(train.main, [*argv, "--model_path", str(tmp_path / "one")]) == 0
-    several = [*argv, "--model_path", str(tmp_path / "several")]
+    assert cli.run(train.main, [*argv, "--model-path", str(tmp_path / "one")]) == 0
+    several = [*argv, "--model-path", str(tmp_path / "several")]
     statuses = ranks(size, train_as_rank, several, tmp_path / "log")
     assert statuses == [0] * size, (tmp_path / "log.0").read_text()
-    logs = [(tmp_path / folder / "train_seed0.jsonl").read_text().splitlines() for folder in ("one", "several")]
+    logs = [RunFolder(tmp_path / folder, 0).log.read_text().splitlines() for folder in ("one", "several")]
     *steps, validations = zip(*([json.loads(line) for line in log] for log in logs), strict=True)
     for one, other in steps:
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["kept"] == pytest.approx(one["kept"], rel=1e-6)  # the same number of values, in every step
-    one, several = (stem_table.read(tmp_path / folder / "masked_seed0.csv", ["masked"]) for folder in ("one", "several"))
-    stems = {(row["track"], row["instrument"]): row for row in several}  # in another order where shares are next to equal
+    one, several = (stem_table.read(RunFolder(tmp_path / folder, 0).masked_table, ["masked"]) for folder in ("one", "several"))
+    stems = {(row["track"], row["instrument"]): row for row in several}  # the order may differ if shares are nearly equal
     assert len(one) == len(stems) == 12
     for row in one:
         found = stems[row["track"], row["instrument"]]
@@ -140,24 +141,24 @@ def test_training_gives_the_losses_of_one_process(
     assert sum(int(row["chunks"]) for row in one) == 8 * 5 * 4
     assert validations[1]["sdr"] == pytest.approx(validations[0]["sdr"], abs=1e-3)  # divided among the ranks
     assert len((tmp_path / "log.0").read_text().splitlines()) > 8
-    assert all((tmp_path / f"log.{rank}").read_text() == "" for rank in range(1, size))  # rank 0 alone speaks
+    assert all((tmp_path / f"log.{rank}").read_text() == "" for rank in range(1, size))  # only rank 0 prints
 
 
-def test_torchrun_with_two_three_and_one_process_is_one_run(tmp_path: Path) -> None:
+def test_a_run_goes_on_with_two_three_and_one_process(tmp_path: Path) -> None:
     data, config = write_tracks(tmp_path / "data"), write_config(tmp_path / "config.yaml")
-    options = ["-c", config, "--data_path", data, "--log_every", 1, "--num_workers", 0]
+    options = ["-c", config, "--data-path", data, "--log-every", 1, "--num-workers", 0]
     argv = [str(word) for word in options]
-    assert cli.run(train.main, [*argv, "--model_path", str(tmp_path / "one"), "--num_steps", "6"]) == 0
-    argv += ["--model_path", str(tmp_path / "run")]
+    assert cli.run(train.main, [*argv, "--model-path", str(tmp_path / "one"), "--num-steps", "6"]) == 0
+    argv += ["--model-path", str(tmp_path / "run")]
     for processes, steps in ((2, 2), (3, 4)):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [*torchrun, "src/train.py", *argv, "--num_steps", str(steps)]
+        command = [*torchrun, "src/train.py", *argv, "--num-steps", str(steps)]
         folder = ROOT / "my_submission"
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr
         assert f"cpu in fp32, {processes} processes" in result.stdout
     assert "going on from step 2" in result.stdout
-    assert cli.run(train.main, [*argv, "--num_steps", "6"]) == 0
+    assert cli.run(train.main, [*argv, "--num-steps", "6"]) == 0
     losses, kept = shown(tmp_path / "run")
     expected, expected_kept = shown(tmp_path / "one")
     assert losses == pytest.approx(expected, rel=1e-5)
@@ -173,15 +174,15 @@ def test_device_ids_start_processes_and_the_death_of_one_ends_them_all(tmp_path:
         "train",
         "-c",
         config,
-        "--data_path",
+        "--data-path",
         data,
-        "--model_path",
+        "--model-path",
         tmp_path / "run",
     ]
-    command += ["--device", "cpu", "--device_ids", 0, 1, "--num_workers", 0, "--save_every", 5, "--log_every", 1]
+    command += ["--device", "cpu", "--device-ids", 0, 1, "--num-workers", 0, "--save-every", 5, "--log-every", 1]
     command = [str(word) for word in command]
     launcher = subprocess.Popen(
-        [*command, "--num_steps", "100000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--num-steps", "100000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for_step(tmp_path / "run", 12, launcher)
     child = children_of(launcher.pid)[1]
@@ -194,7 +195,7 @@ def test_device_ids_start_processes_and_the_death_of_one_ends_them_all(tmp_path:
     assert children_of(launcher.pid) == []
 
     launcher = subprocess.Popen(
-        [*command, "--num_steps", "100000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--num-steps", "100000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     reached = int(printed.split("\nstep ")[-1].split(":")[0])
     wait_for_step(tmp_path / "run", reached + 3, launcher)
@@ -206,11 +207,11 @@ def test_device_ids_start_processes_and_the_death_of_one_ends_them_all(tmp_path:
     )
     assert "Traceback" not in errors
     last = int(printed.split("\nstep ")[-1].split(":")[0])
-    assert (tmp_path / "run" / f"state_seed0_step{last}.pt").exists()  # saved where it stood, not at the last multiple of 5
+    assert RunFolder(tmp_path / "run", 0).state(last).exists()  # saved at the step of the signal, not at the last multiple of 5
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
-    log, deadline = folder / "train_seed0.jsonl", time.monotonic() + 90
+    log, deadline = RunFolder(folder, 0).log, time.monotonic() + 90
     while not (log.exists() and f'{{"step": {step},' in log.read_text()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -222,27 +223,27 @@ def children_of(pid: int) -> list[int]:
     return sorted(map(int, children.read_text().split())) if children.exists() else []
 
 
-def test_what_is_wrong_is_said_once(tmp_path: Path, ranks: Callable[..., list[int]]) -> None:
-    """Every rank is refused, with one message; also where only one of them, on another machine, has the problem."""
+def test_every_problem_is_reported_once(tmp_path: Path, ranks: Callable[..., list[int]]) -> None:
+    """All ranks end with one message, even if only a rank on another machine has the problem."""
     config = write_config(tmp_path / "config.yaml")
-    argv = ["-c", str(config), "--model_path", str(tmp_path / "run"), "--data_path"]
+    argv = ["-c", str(config), "--model-path", str(tmp_path / "run"), "--data-path"]
     assert ranks(2, train_as_rank, [*argv, str(tmp_path / "nowhere")], tmp_path / "log") == [2, 2]
     assert (tmp_path / "log.0").read_text().startswith(f"error: {tmp_path}/nowhere: cannot be read")
     assert (tmp_path / "log.1").read_text() == ""
     write_tracks(tmp_path / "here-0")
     write_tracks(tmp_path / "here-1", 2)
-    assert ranks(2, train_with_data_of_its_own, [*argv, str(tmp_path / "here")], tmp_path / "other") == [2, 2]
+    assert ranks(2, train_with_own_data, [*argv, str(tmp_path / "here")], tmp_path / "other") == [2, 2]
     assert (tmp_path / "other.0").read_text() == (
         "error: the processes see different tracks (3 on rank 0, 2 on rank 1); give every machine the same files\n"
     )
     assert not (tmp_path / "run").exists()
 
 
-def train_with_data_of_its_own(environment: dict[str, str], argv: list[str], log: Path) -> None:
+def train_with_own_data(environment: dict[str, str], argv: list[str], log: Path) -> None:
     train_as_rank(environment, [*argv[:-1], f"{argv[-1]}-{environment['RANK']}"], log)
 
 
-def test_one_process_has_the_quantile_to_itself() -> None:
+def test_one_process_computes_the_quantile_alone() -> None:
     estimate, target = toy_batch()
     assert not dist.is_initialized()
     errors = squared_errors(estimate, target, mask="coarse")

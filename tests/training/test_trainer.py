@@ -1,4 +1,4 @@
-"""The training step: golden numbers, what is masked, and what must not break a run."""
+"""The training step: golden numbers, the mask, and failures that must not break a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from my_submission.src.config import Config, load_config
 from my_submission.src.loss import quantile, squared_errors
 from my_submission.src.runtime import device
 from my_submission.src.training.distributed import World
-from my_submission.src.training.trainer import PATIENCE, Trainer, TrainingError, learning_rate
+from my_submission.src.training.optimizer import learning_rate
+from my_submission.src.training.trainer import PATIENCE, Trainer, TrainingError
 from tests.helpers.paths import GOLDEN
 from tests.helpers.training import INSTRUMENTS, tone, write_config
 
@@ -38,7 +39,7 @@ def noise(config: Config, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mask", ["coarse", "fine"])
-def test_three_steps_are_the_original_systems(mask: str) -> None:
+def test_three_steps_agree_with_the_original_system(mask: str) -> None:
     golden = np.load(GOLDEN / f"training_{mask}" / "steps.npz")
     ours = trainer(
         load_config(GOLDEN / f"training_{mask}" / "config.yaml"),
@@ -59,7 +60,7 @@ def test_three_steps_are_the_original_systems(mask: str) -> None:
 
 
 def test_the_coarse_mask_drops_the_items_with_wrong_labels(config: Config) -> None:
-    """A toy with a known answer: a pitch for each instrument, and in every batch one item that calls the drums bass."""
+    """A toy with a known answer: each instrument has its pitch, and one item of every batch has drums and bass swapped."""
     ours = trainer(config, lr=0.01, q=0.9)  # keeps 5 of 6
     rng = np.random.default_rng(0)
     found = []
@@ -95,17 +96,17 @@ def test_activation_checkpointing_changes_no_result(config: Config, norm: str) -
                 results.append(ours.step(noise(config, seed)))
         assert results[0] == results[1]
         assert kept_bytes[1] < 0.6 * kept_bytes[0]
-    for name, value in plain.ema.state_dict().items():  # BatchNorm's statistics among them
+    for name, value in plain.ema.state_dict().items():  # including BatchNorm's statistics
         assert torch.equal(value, frugal.ema.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_gradients_are_clipped_at_their_true_size(config: Config, scaled: bool) -> None:
-    """Adam does not feel the size of a gradient, so look at what reaches it."""
+    """Adam's steps hardly depend on the size of a gradient, so the gradients that reach it are measured."""
     seen = []
     for clip in (None, 1e-4):
         ours = trainer(config, grad_clip=clip)
-        ours.scaler = torch.amp.GradScaler("cpu", enabled=scaled)  # as half precision has it on a GPU
+        ours.scaler = torch.amp.GradScaler("cpu", enabled=scaled)  # as in half precision on a GPU
         step = ours.optimizer.step
 
         def look(step: Any = step, ours: Trainer = ours) -> None:
@@ -116,7 +117,7 @@ def test_gradients_are_clipped_at_their_true_size(config: Config, scaled: bool) 
         seen.append(ours.step(noise(config)).gradient_norm)
     (reached, norm), (reached_clipped, norm_before) = seen[:2], seen[2:]
     assert reached == pytest.approx(norm, rel=1e-4)
-    assert norm_before == pytest.approx(norm, rel=1e-4)  # reported: what it was before clipping
+    assert norm_before == pytest.approx(norm, rel=1e-4)  # the norm reported is the one before clipping
     assert norm > 2e-4
     assert reached_clipped == pytest.approx(1e-4, rel=0.02)
 
@@ -154,9 +155,9 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(config: Config
     assert all(torch.isfinite(value).all() for value in ours.network.state_dict().values())
 
 
-def test_an_overflow_is_the_scalers_to_mend(config: Config) -> None:
+def test_the_scaler_recovers_from_an_overflow(config: Config) -> None:
     ours = trainer(config)
-    ours.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # overflows until it has come down
+    ours.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # overflows until the scale is lower
     results = [ours.step(1000 * noise(config)) for _ in range(40)]
     assert results[0].skipped
     assert math.isfinite(results[0].loss)
@@ -173,7 +174,7 @@ def test_ten_failures_in_a_row_end_the_run_with_a_reason(config: Config) -> None
         ours.step(bad)
 
 
-def test_the_rate_is_constant_unless_asked_otherwise(config: Config) -> None:
+def test_the_rate_is_constant_by_default(config: Config) -> None:
     assert {learning_rate(config.training, step) for step in range(20)} == {config.training.lr}
     ours = trainer(config, lr_schedule="cosine", warmup_steps=4, num_steps=100, lr=0.01)
     rates = [learning_rate(ours.config.training, step) for step in range(100)]
@@ -185,13 +186,13 @@ def test_the_rate_is_constant_unless_asked_otherwise(config: Config) -> None:
         assert ours.optimizer.param_groups[0]["lr"] == rates[step]
 
 
-def test_seeds_begin_with_other_weights(config: Config) -> None:
+def test_different_seeds_begin_with_different_weights(config: Config) -> None:
     first, same, other = (trainer(config, seed).network.state_dict()["first_conv.weight"] for seed in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
 
 
-def test_what_cannot_be_trained_is_refused_at_the_start(config: Config) -> None:
+def test_a_config_that_cannot_be_trained_is_refused_at_the_start(config: Config) -> None:
     with pytest.raises(TrainingError, match=r"training.batch_size is 1, and of 1 the coarse mask .* keeps none: the loss"):
         trainer(config, batch_size=1)
     trainer(config, batch_size=1, coarse_loss_clip=False)
@@ -211,7 +212,7 @@ def test_bf16_trains_on_a_cpu(config: Config) -> None:
     assert all(value.dtype == torch.float32 for value in ours.ema.state_dict().values())
 
 
-def test_tf32_is_for_the_way_back_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_applies_to_the_backward_pass_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_has_tf32", lambda _: True)  # the settings exist on a CPU too, without an effect
     seen: dict[str, list[bool]] = {}
     for precision in ("fp32", "tf32"):

@@ -85,7 +85,8 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     cli.announce_compiling(options)
     separator = open_model(options.model, **cli.ensemble_options(options))
     if len(separator.source_order) < 2:
-        raise AuditError(f"{options.model}: separates {separator.source_order[0]} alone, expected a model of several instruments")
+        only = separator.source_order[0]
+        raise AuditError(f"{options.model}: separates {only} alone, expected a model of several instruments")
     stems, failed = find_stems(tracks, separator.source_order)
     _refuse_losing(marks, [stem.key for stem in stems], options.out)
     if separator.note:

@@ -2,8 +2,8 @@
 
 from my_submission.src.common.errors import UserError
 
-DEFAULT_THRESHOLD = 0.0  # the lowest score of a stem that training keeps; the audit makes its recommended cut lie here
+DEFAULT_THRESHOLD = 0.0  # training keeps a stem with this score or a higher one; the audit's recommended cut is this score
 
 
 class TrainingError(UserError):
-    """A training that cannot be started, or cannot go on."""
+    """The training cannot start or cannot continue."""

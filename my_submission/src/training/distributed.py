@@ -1,11 +1,11 @@
-"""The processes of one training run, on torch.distributed: who we are, and what we agree on.
+"""The processes of one training run, on torch.distributed.
 
-    with join(use_cuda=True) as world:              # a world of one where nobody started more
-        with world.fail_together():                     # what is wrong on one rank ends all, with one message
+    with join(use_cuda=True) as world:              # a world of one process, unless a launcher started several
+        with world.fail_together():                 # an error on one rank ends all ranks, with one message
             ...
         world.mean(values)
 
-The group for tensors is NCCL on CUDA and gloo elsewhere; the small things go through gloo always.
+Tensors are reduced by NCCL on CUDA and by gloo elsewhere. Small Python objects always go through gloo.
 """
 
 from __future__ import annotations
@@ -24,58 +24,59 @@ from torch import Tensor
 from my_submission.src.common.errors import UserError
 from my_submission.src.training.launch import is_launched
 
-TIMEOUT = timedelta(hours=2)  # longer than a validation; a process that dies is noticed at once by other ways
+TIMEOUT = timedelta(hours=2)  # longer than a validation; a lost process is noticed earlier, by its closed connection
 
 
 class DistributedError(UserError):
-    """Processes that cannot work together."""
+    """The processes of a run cannot work together."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run."""
+    """The processes of a run, seen from one of them. The default is a run of one process."""
 
     rank: int = 0  # of this process, among all
-    size: int = 1  # how many there are
-    local_rank: int = 0  # of this process, on this machine
-    control: Any = None  # the gloo group
+    size: int = 1  # number of processes
+    local_rank: int = 0  # of this process, among those on its machine
+    control: Any = None  # the gloo group for Python objects
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this process writes the files and prints: rank 0."""
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all ranks, on all ranks."""
+        """Return the mean over all ranks, on all ranks. With several ranks, `values` is overwritten."""
         if self.size > 1:
             dist.all_reduce(values)
         return values / self.size
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, on all ranks: something small."""
+        """Return the values of all ranks, on all ranks. Meant for small objects."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value, group=self.control)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any rank; the ranks wait for each other here."""
+        """Return whether the flag is set on any rank. The ranks wait for each other here."""
         return any(self.gather(flag))
 
     def broadcast(self, payload: bytes | None) -> bytes | None:
-        """What rank 0 has, on all ranks."""
+        """Return the payload of rank 0, on all ranks."""
         size = self.gather(None if payload is None else len(payload))[0]
         if size is None or self.size == 1:
             return payload
-        tensor = (
-            torch.frombuffer(bytearray(payload), dtype=torch.uint8) if self.is_main else torch.empty(size, dtype=torch.uint8)
-        )
+        if self.is_main and payload is not None:
+            tensor = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        else:
+            tensor = torch.empty(size, dtype=torch.uint8)
         dist.broadcast(tensor, 0, group=self.control)
         return tensor.numpy().tobytes()
 
     @contextlib.contextmanager
     def fail_together(self) -> Iterator[None]:
-        """A UserError inside, on any rank, ends every rank: rank 0 says it, the others leave with the same status."""
+        """End all ranks if one of them raises a UserError inside: rank 0 raises it, the others exit with status 2."""
         error: UserError | None = None
         try:
             yield
@@ -95,9 +96,9 @@ class World:
 
 @contextlib.contextmanager
 def join(use_cuda: bool) -> Iterator[World]:
-    """Find the other processes, if there are any, and leave them at the end.
+    """Connect to the other processes, if there are any, and disconnect at the end.
 
-    Raises DistributedError where they cannot be found, and, from inside, for one that was lost.
+    Raises DistributedError if they cannot be found, or if one of them is lost later.
     """
     if not is_launched() or os.environ.get("WORLD_SIZE") == "1":
         yield World()
@@ -115,12 +116,13 @@ def join(use_cuda: bool) -> Iterator[World]:
             raise
         raise DistributedError(
             f"rank {world.rank}: lost another process of this run ({_first_sentence(error)}); "
-            "what it said comes first, and the same command goes on from the last save"
+            "its own message stands above; the same command goes on from the last save"
         ) from error
     else:
         dist.destroy_process_group()
     finally:
-        if dist.is_initialized() and not use_cuda:  # gloo's threads do not outlive Python quietly; NCCL might wait for the lost
+        # After an error: gloo's threads must end before Python does. NCCL could wait for a lost process here.
+        if dist.is_initialized() and not use_cuda:
             dist.destroy_process_group()
 
 

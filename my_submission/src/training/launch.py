@@ -1,7 +1,7 @@
-"""One command that becomes several processes on this machine, as torchrun would start them: `--device_ids 0 1`.
+"""Start the processes of a training run on this machine, as torchrun would: `--device-ids 0 1`.
 
-The processes find each other through torchrun's variables (RANK, WORLD_SIZE, ...), so they need not know who started them.
-When one ends early, all end. Nothing here needs torch, which every process imports for itself.
+The processes find each other through torchrun's variables (RANK, WORLD_SIZE, ...), so they work the same under either
+launcher. If one fails, the others are ended. This module does not import torch; each process imports it for itself.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-LAUNCHER = "MY_SUBMISSION_LAUNCHER"  # the process id of who started us; unset under torchrun
-GRACE = 15.0  # seconds that the others get to end by themselves after the first, and again after SIGTERM
+LAUNCHER = "MY_SUBMISSION_LAUNCHER"  # environment variable: the launcher's process id; unset under torchrun
+GRACE = 15.0  # seconds that the other processes have to end by themselves after a failure, and again after SIGTERM
 
 
 def is_launched() -> bool:
-    """Whether this is one of the processes, under torchrun or from here."""
+    """Return whether this is one of several processes, started by torchrun or by `launch`."""
     return "RANK" in os.environ
 
 
 def is_ours() -> bool:
-    """Whether this process was started from here, rather than by torchrun."""
+    """Return whether `launch` started this process, not torchrun."""
     return LAUNCHER in os.environ
 
 
 def launcher_is_gone() -> bool:
-    """Whether this process was started here by one that is no more."""
+    """Return whether `launch` started this process and its launcher no longer exists."""
     return is_ours() and os.getppid() != int(os.environ[LAUNCHER])
 
 
 def launch(script: str | Path, argv: Sequence[str], processes: int) -> int:
-    """Run `python SCRIPT ARGV` as so many ranks. Gives the exit status: 0, or that of the first to end otherwise.
+    """Run `python SCRIPT ARGV` as that many ranks. Return 0, or the exit status of the first rank that failed.
 
-    SIGINT and SIGTERM are passed on, once, whoever sent them.
+    The launcher passes SIGINT and SIGTERM on to every rank, also those that the terminal sends.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -56,11 +56,11 @@ def launch(script: str | Path, argv: Sequence[str], processes: int) -> int:
         for child in children:
             child.send_signal(number)
 
-    former = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for rank in range(processes):
             environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            # a session of its own, or Ctrl-C would reach it twice: from the terminal and from here
+            # In the launcher's session, a child would receive Ctrl-C twice: from the terminal and from the launcher.
             children.append(subprocess.Popen([sys.executable, str(script), *argv], env=environment, start_new_session=True))
         return _wait(children)
     finally:
@@ -68,11 +68,12 @@ def launch(script: str | Path, argv: Sequence[str], processes: int) -> int:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Wait for all children to succeed or for one to fail; then end the others. Return the exit status."""
     while True:
         statuses = [child.poll() for child in children]
         failed = next((status for status in statuses if status), None)
@@ -85,10 +86,11 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
         for child in children:
             child.terminate()
         _all_ended(children)
-    return failed if failed > 0 else 128 - failed  # a child that a signal killed has the signal's number below 0
+    return failed if failed > 0 else 128 - failed  # Popen's status of a child killed by signal n is -n
 
 
 def _all_ended(children: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Wait up to GRACE seconds; return whether all children have ended."""
     deadline = time.monotonic() + GRACE
     while any(child.poll() is None for child in children):
         if time.monotonic() > deadline:

@@ -1,45 +1,45 @@
-"""What changes the weights: Adam, as published, or Muon, which needs far fewer steps.
+"""The optimizers (Adam, as published, or Muon, which needs far fewer steps) and the learning rate of every step.
 
-optimizer = make_optimizer("muon", network.parameters(), lr=0.002)
+    optimizer = make_optimizer("muon", network.parameters(), lr=0.002)
+    rate = learning_rate(config.training, step=0)
 
-Muon is from Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), here with the step sizes of Liu et
-al., "Muon is scalable for LLM training" (arXiv 2502.16982), so that a rate means to it about what it means to Adam.
+To add an optimizer, add it to OPTIMIZERS here and add its name to the check of training.optimizer in config.py.
+
+Muon is from Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). The step sizes are those of Liu
+et al., "Muon is scalable for LLM training" (arXiv 2502.16982), so that Muon and Adam work with similar learning rates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from my_submission.src.config import TrainingConfig
 from my_submission.src.training import TrainingError
 
 
-def make_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """The optimizer of that name, adam or muon."""
-    if name == "muon":
+class Muon(torch.optim.Optimizer):
+    """torch.optim.Muon for every weight with two or more axes, as a matrix [first axis, all others]; Adam for the rest.
+
+    Muon replaces the moving average of a kernel's gradients by the nearest matrix whose singular values are all one. The
+    kernel then moves equally far in every direction, not only in the directions of large gradients.
+
+    Raises TrainingError if torch has no Muon.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise TrainingError(
                 f"training.optimizer: muon needs torch 2.9 or later, found torch {torch.__version__}; install it, or take adam"
             )
-        return Muon(parameters, lr)
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
-
-
-class Muon(torch.optim.Optimizer):
-    """torch.optim.Muon for every weight with two axes or more, as a matrix [first axis, all others]; Adam for the rest.
-
-    The gradients' moving average is replaced by the nearest matrix whose singular values are all one: every direction that a
-    kernel can move in moves alike, not only those in which gradients are large.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
         parameters = list(parameters)
         super().__init__(parameters, {"lr": lr})
         self.kernels = [parameter for parameter in parameters if parameter.ndim > 1]
-        # the same memory in another shape: what changes one changes the other
+        # views of the same memory: a change of the matrix changes the kernel
         self.matrices = [nn.Parameter(kernel.detach().view(len(kernel), -1)) for kernel in self.kernels]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
         self.parts: list[torch.optim.Optimizer] = []
@@ -49,8 +49,12 @@ class Muon(torch.optim.Optimizer):
             self.parts.append(torch.optim.Adam(vectors, lr=lr, fused=True))
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One step, from the parameters' gradients."""
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Change the parameters by their gradients; return the loss of `closure`, which computes them first, if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.reshape(matrix.shape)
         for part in self.parts:
@@ -58,13 +62,37 @@ class Muon(torch.optim.Optimizer):
                 group["lr"] = self.param_groups[0]["lr"]
             part.step()
         for matrix in self.matrices:
-            matrix.grad = None  # or zero_grad would not give the memory back
+            matrix.grad = None  # otherwise zero_grad would not free the gradients' memory
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on."""
+        """Return everything that the next steps depend on."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from the result of `state_dict`."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
+
+
+def _adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]] = {"adam": _adam, "muon": Muon}
+
+
+def make_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer of that name, a key of OPTIMIZERS, for these parameters."""
+    return OPTIMIZERS[name](parameters, lr)
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """Return the learning rate of a step; the first step is 0.
+
+    The schedule is constant, as published, or a cosine that ends at 0. During the warm-up, if any, the rate rises linearly.
+    """
+    rate = training.lr
+    if training.lr_schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * step / training.num_steps)) / 2
+    return rate * min(1.0, (step + 1) / (training.warmup_steps + 1))

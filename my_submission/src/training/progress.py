@@ -1,9 +1,9 @@
-"""What a training run shows: a bar on the terminal, one JSON line every so many steps, TensorBoard where it is installed.
+"""The progress of a training run: a bar on the terminal, JSON lines in a log, and TensorBoard if it is installed.
 
-    with Progress(folder, seed=0, config=config, first_step=0, every=100) as progress:
+    with Progress(RunFolder(Path("runs/A"), seed=0), config=config, first_step=0, every=100) as progress:
         progress.step(result, trainer)
 
-Means are over the steps since the line before.
+The means in a log line are over the steps since the line before.
 """
 
 from __future__ import annotations
@@ -20,47 +20,55 @@ from tqdm import tqdm
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
+from my_submission.src.training.run_folder import RunFolder
 from my_submission.src.training.trainer import StepResult, Trainer
 
 
 class ProgressError(UserError):
-    """A log that cannot be written."""
-
-
-def log_path(folder: str | Path, seed: int) -> Path:
-    """Where a seed's JSON lines are."""
-    return Path(folder) / f"train_seed{seed}.jsonl"
+    """The log cannot be written."""
 
 
 class Progress:
-    """The log of a run that goes on from `first_step`: lines of steps after it, of a run that was killed, are dropped."""
+    """The bar and the log of a run.
 
-    def __init__(self, folder: str | Path, *, seed: int, config: Config, first_step: int, every: int) -> None:
+    Args:
+        folder: where the log is, and TensorBoard's files.
+        config: names the sources; its sizes give the seconds of audio per step.
+        first_step: number of steps done before. Later lines in the log come from a killed run and are deleted.
+        every: steps between two log lines.
+    """
+
+    def __init__(self, folder: RunFolder, *, config: Config, first_step: int, every: int) -> None:
         self.config, self.every = config, every
-        self.path = log_path(folder, seed)
+        self.path = folder.log
         self.instruments = list(config.source_order)
         self.batch_seconds = config.training.batch_size * config.audio.chunk_size / config.audio.sample_rate
         _drop_lines_after(self.path, first_step)
-        self.board = _tensorboard(Path(folder) / "tensorboard" / f"seed{seed}", first_step)
-        # a bar is for people: where nobody watches, as in a batch system's log, a line is printed instead
+        self.board = _tensorboard(folder.tensorboard, first_step)
+        # disable=None: no bar if the output is not a terminal, such as a batch system's log; `step` prints lines instead
         self.bar = tqdm(
-            total=config.training.num_steps, initial=first_step, desc=f"seed {seed}", unit="step", smoothing=0.1, disable=None
+            total=config.training.num_steps,
+            initial=first_step,
+            desc=f"seed {folder.seed}",
+            unit="step",
+            smoothing=0.1,
+            disable=None,
         )
-        self._begin_window()
+        self._start_interval()
 
     def step(self, result: StepResult, trainer: Trainer) -> None:
-        """Take note of a step."""
+        """Record a step; write a log line if one is due."""
         self.results.append(result)
         self.bar.update()
-        window = self._window()
-        rate = window["steps_per_second"] * self.batch_seconds
-        kept = " ".join(f"{name[:1]}{share:.2f}" for name, share in window["kept"].items())
+        means = self._means()
+        rate = means["steps_per_second"] * self.batch_seconds
+        kept = " ".join(f"{name[:1]}{share:.2f}" for name, share in means["kept"].items())
         self.bar.set_postfix_str(f"loss {_shown(result.loss)}, kept {kept}, {rate:.1f} s of audio/s", refresh=False)
         if trainer.steps % self.every == 0 or trainer.steps == self.config.training.num_steps:
             gpu = trainer.device.type == "cuda"
             line = {
                 "step": trainer.steps,
-                **window,
+                **means,
                 "audio_seconds_per_second": rate,
                 "lr": trainer.optimizer.param_groups[0]["lr"],
                 "skipped": trainer.skipped,
@@ -68,23 +76,24 @@ class Progress:
             }
             self._write(line)
             if self.bar.disable:
-                print(f"step {trainer.steps}: loss {_shown(window['loss'])}, kept {kept}, {rate:.1f} s of audio/s", flush=True)
-            self._begin_window()
+                print(f"step {trainer.steps}: loss {_shown(means['loss'])}, kept {kept}, {rate:.1f} s of audio/s", flush=True)
+            self._start_interval()
 
     def validation(self, step: int, scores: dict[str, float], best: bool) -> None:
-        """Take note of a validation: global SDR per instrument, dB."""
+        """Record a validation: `scores` are the global SDR per source, dB; `best` marks the best validation so far."""
         mean = sum(scores.values()) / len(scores)
         self._write({"step": step, "sdr": scores, "mean_sdr": mean, "best": best})
         figures = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
         tqdm.write(f"step {step}: SDR {mean:.2f} dB ({figures}){', the best so far' if best else ''}")
-        self._begin_window()  # its time is not the training's
+        self._start_interval()  # the validation's time must not count as the training's
 
-    def _begin_window(self) -> None:
+    def _start_interval(self) -> None:
+        """Start the steps of the next log line."""
         self.results: list[StepResult] = []
         self.since = time.monotonic()
 
-    def _window(self) -> dict[str, Any]:
-        """Means since the last line."""
+    def _means(self) -> dict[str, Any]:
+        """Return the means over the steps since the last log line."""
         kept = zip(*(result.kept for result in self.results), strict=True)
         return {
             "loss": _mean(result.loss for result in self.results),
@@ -113,7 +122,7 @@ class Progress:
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
-    """Keep what a run that goes on from `step` has shown; a line cut off by a kill goes too."""
+    """Delete the log lines of steps after `step`, and a line that a killed run did not finish."""
     if not path.exists():
         return
     kept = []
@@ -128,7 +137,7 @@ def _drop_lines_after(path: Path, step: int) -> None:
 
 
 def _tensorboard(folder: Path, first_step: int) -> Any:
-    """A writer for TensorBoard; None where that package is not installed."""
+    """Return a writer for TensorBoard, or None if that package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -137,7 +146,7 @@ def _tensorboard(folder: Path, first_step: int) -> Any:
 
 
 def _flat(line: dict[str, Any]) -> list[tuple[str, float]]:
-    """Names and numbers of a line: kept/vocals, ..."""
+    """Return the numbers of a log line with flat names, such as kept/vocals."""
     numbers = []
     for name, value in line.items():
         items = value.items() if isinstance(value, dict) else [("", value)]
@@ -146,7 +155,7 @@ def _flat(line: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _mean(values: Any) -> float | None:
-    """The mean of those that are finite; JSON has no word for the others."""
+    """Return the mean of the finite values, or None if there are none: JSON has no NaN."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else None
 

@@ -1,11 +1,12 @@
-"""The state of a training run on the disk: everything that an interrupted run needs to go on as if nothing had happened.
+"""Exact resume: save the state of a training run, read it, and refuse it if the run has changed in the meantime.
 
-    save_state("run", seed=0, state={"step": 500, ...})     # run/state_seed0_step500.pt; the two newest are kept
-    payload = newest_payload("run", seed=0)                 # None where there is none
+    folder = RunFolder(Path("runs/A"), seed=0)
+    save_state(folder, {"step": 500, ...})          # runs/A/state_seed0_step500.pt; the two newest are kept
+    payload = newest_payload(folder)                # None if there is none
     state = read_payload(payload)
 
-A file is torch's format, of tensors, numbers and names alone, followed by its SHA-256: torch itself notices a file that was
-cut off, not one with a wrong byte in the middle.
+A file holds tensors, numbers and names in torch's format, followed by their SHA-256. torch itself notices a file that was cut
+off, but not a wrong byte in the middle.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,31 +22,28 @@ import torch
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import some
-from my_submission.src.config import Config
-from my_submission.src.training.mask_tally import table_path
+from my_submission.src.config import Config, load_config
+from my_submission.src.training.run_folder import FolderError, RunFolder
 
-FORMAT = 2  # 1 had no count of what the mask left out
-KEPT = 2
-FREE = {  # keys that may change from one command to the next: they do not change what a step computes
+FORMAT = 2  # format 1 lacks the mask's tally
+KEPT = 2  # saved states of a seed; older ones are deleted
+FREE = {  # keys that may change when a run is resumed, because a step's results do not depend on them
     "training.activation_checkpointing",
-    "training.datasets",  # what counts are the tracks in them
+    "training.datasets",  # the tracks in them are compared instead
     "training.num_steps",
 }
 
 
 class ResumeError(UserError):
-    """A run that cannot go on."""
+    """The run cannot be resumed."""
 
 
-def state_files(folder: str | Path, seed: int) -> list[Path]:
-    """The saved states of a seed, the newest first."""
-    steps = {path: re.fullmatch(rf"state_seed{seed}_step(\d+)\.pt", path.name) for path in Path(folder).glob("state_seed*.pt")}
-    return sorted((path for path, match in steps.items() if match), key=lambda path: int(steps[path][1]), reverse=True)
+def save_state(folder: RunFolder, state: dict[str, Any]) -> None:
+    """Write a state atomically and delete all but the two newest states.
 
-
-def save_state(folder: str | Path, seed: int, state: dict[str, Any]) -> Path:
-    """Write a state, atomically, and delete all but the two newest. Raises ResumeError, with the older ones in place."""
-    path = Path(folder) / f"state_seed{seed}_step{state['step']}.pt"
+    Raises ResumeError if it cannot be written; the older states are then left untouched.
+    """
+    path = folder.state(state["step"])
     buffer = io.BytesIO()
     torch.save({**state, "format": FORMAT}, buffer)
     payload = buffer.getbuffer()
@@ -59,30 +55,16 @@ def save_state(folder: str | Path, seed: int, state: dict[str, Any]) -> Path:
             os.fsync(file.fileno())
     except OSError as error:
         raise ResumeError(f"{path}: cannot be written ({error.strerror}); the states saved before are untouched") from error
-    for old in state_files(folder, seed)[KEPT:]:
+    for old in folder.states()[KEPT:]:
         old.unlink(missing_ok=True)
-    return path
 
 
-def discard_states(folder: str | Path, seed: int) -> None:
-    """Forget a seed's run, and what it said of the data."""
-    for path in (*state_files(folder, seed), table_path(folder, seed)):
-        path.unlink(missing_ok=True)
+def newest_payload(folder: RunFolder) -> bytes | None:
+    """Return the newest undamaged state as bytes, or None if no state was saved. Warn about the damaged ones.
 
-
-def discard_leftovers(folder: str | Path, seed: int) -> None:
-    """Delete what a killed process of this seed left half-written."""
-    for path in Path(folder).glob(".*.partial"):
-        if re.search(rf"_seed{seed}[_.]", path.name):
-            path.unlink(missing_ok=True)
-
-
-def newest_payload(folder: str | Path, seed: int) -> bytes | None:
-    """The newest state that is whole; a damaged one is reported and passed over. None where nothing was saved.
-
-    Raises ResumeError where all that was saved is damaged.
+    Raises ResumeError if all saved states are damaged.
     """
-    files = state_files(folder, seed)
+    files = folder.states()
     for path in files:
         try:
             content = path.read_bytes()
@@ -93,37 +75,40 @@ def newest_payload(folder: str | Path, seed: int) -> bytes | None:
             return payload
         warnings.warn(f"{path}: is damaged (its checksum does not match); looking for the one before it", stacklevel=2)
     if files:
-        raise ResumeError(f"{folder}: no saved state of seed {seed} is whole; to begin anew: --restart")
+        raise ResumeError(f"{folder.path}: no saved state of seed {folder.seed} is whole; to start again: --restart")
     return None
 
 
 def read_payload(payload: bytes) -> dict[str, Any]:
-    """The state in a payload. Raises ResumeError for one of another version of this program."""
+    """Return the state in a payload. Raises ResumeError if another version of this program wrote it."""
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # the checksum is right, so it is what was written, by who knows which version
-        raise ResumeError(f"the saved state cannot be read by torch {torch.__version__}; to begin anew: --restart") from error
+    except Exception as error:  # the checksum is right, so another version of torch or of this program wrote it
+        raise ResumeError(f"the saved state cannot be read by torch {torch.__version__}; to start again: --restart") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ResumeError("the saved state is of another version of this program; to begin anew: --restart")
+        raise ResumeError("the saved state is of another version of this program; to start again: --restart")
     return state
 
 
 def recipe(config: Config, precision: str) -> dict[str, Any]:
-    """All that decides what a step computes, flat: {"audio.n_fft": 8192, ...}."""
+    """Return all settings that a step's results depend on, flat: {"audio.n_fft": 8192, ...}."""
     tree = config.as_dict()
     flat = {f"{part}.{key}": value for part in ("audio", "model", "training") for key, value in tree[part].items()}
-    # a schedule that ends at the last step depends on which that is
+    # a schedule that ends at the last step depends on the number of steps
     free = FREE if config.training.lr_schedule == "constant" else FREE - {"training.num_steps"}
     return {**{key: value for key, value in flat.items() if key not in free}, "--precision": precision}
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two flat dictionaries, in words."""
+    """Return the differences between two flat dictionaries in words: `training.lr was 0.001, is 0.01`."""
     return [f"{key} was {saved.get(key)}, is {now.get(key)}" for key in {**saved, **now} if saved.get(key) != now.get(key)]
 
 
 def refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """Compare what two runs were begun with: `recipe`, `tracks`, `dropped` stems. Raises ResumeError with what is different."""
+    """Compare the saved run with the present one by their `recipe`, `tracks` and `dropped` stems.
+
+    Raises ResumeError with every difference.
+    """
     changes = differences(saved["recipe"], now["recipe"])
     if saved["tracks"] != now["tracks"]:
         gone, new = _gone_and_new(saved["tracks"], now["tracks"])
@@ -137,8 +122,25 @@ def refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
     if changes:
         raise ResumeError(
             f"the saved run was begun with something else: {'; '.join(changes)}.\n"
-            "Put it back to go on, begin anew with --restart, or take another --model_path"
+            "Put it back to go on, start again with --restart, or take another --model-path"
         )
+
+
+def refuse_other_network(folder: RunFolder, config: Config) -> None:
+    """Raise FolderError if the folder has a config.yaml that does not fit a checkpoint of `config`."""
+    if not folder.config.exists():
+        return
+    found, expected = (_network(each) for each in (load_config(folder.config), config))
+    if found != expected:
+        listed = "; ".join(differences(found, expected))
+        raise FolderError(f"{folder.config}: is of another network ({listed}); take another --model-path")
+
+
+def _network(config: Config) -> dict[str, Any]:
+    """Return the settings that a checkpoint must fit, flat."""
+    tree = config.as_dict()
+    flat = {f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}
+    return {**flat, "training.instruments": list(config.source_order)}
 
 
 def _gone_and_new(saved: list[str], now: list[str]) -> tuple[list[str], list[str]]:

@@ -1,60 +1,112 @@
-"""The folder of a training run: one model, whose config.yaml does for all of its seeds.
+"""The folder of a training run: RunFolder knows the name of every file in it.
 
-refuse_other_network(folder / "config.yaml", config)                # before anything else is done
-prepare(folder, seed=0, config=config, heading="# what it is\\n")     # write down what is run
+    folder = RunFolder(Path("runs/A"), seed=0)
+    folder.checkpoint(100000)                       # runs/A/step100000_seed0.ckpt
+    folder.prepare(config, heading="# a comment\\n")
+
+The seeds of one network share a folder and its config.yaml, so the folder is also a model that separates songs.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
-from my_submission.src.config import Config, load_config
-from my_submission.src.training import resume
+from my_submission.src.config import Config
 
 
 class FolderError(UserError):
-    """A folder that is another model's, or that cannot be written to."""
+    """The folder belongs to another model or cannot be written to."""
 
 
-def refuse_other_network(path: Path, config: Config) -> None:
-    """Raise FolderError where the config.yaml at `path` is there and would not do for a checkpoint of `config`."""
-    if not path.exists():
-        return
-    there, ours = (_network(each) for each in (load_config(path), config))
-    if there != ours:
-        listed = "; ".join(resume.differences(there, ours))
-        raise FolderError(f"{path}: is of another network ({listed}); take another --model_path")
+@dataclass(frozen=True)
+class RunFolder:
+    """One seed's files in the folder of a training run."""
 
+    path: Path
+    seed: int
 
-def prepare(folder: Path, seed: int, config: Config, heading: str, restart: bool = False) -> None:
-    """Make the folder, write the effective config into train_seed{seed}.yaml below a heading of comment lines.
+    @property
+    def config(self) -> Path:
+        """The config that all seeds share."""
+        return self.path / "config.yaml"
 
-    config.yaml is written only where there is none: one that is there is its owner's. `restart` discards the seed's saved
-    states. Raises FolderError.
-    """
-    text = heading + yaml.safe_dump(config.as_dict(), sort_keys=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        resume.discard_leftovers(folder, seed)
-        if restart:
-            resume.discard_states(folder, seed)
-        for name in (f"train_seed{seed}.yaml", "config.yaml"):
-            path = folder / name
-            if name == "config.yaml" and path.exists():
-                continue
-            with atomic_file(path) as partial:
-                partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FolderError(f"{folder}: cannot be written to ({error.strerror})") from error
+    @property
+    def seed_config(self) -> Path:
+        """The effective config of this seed's last start."""
+        return self.path / f"train_seed{self.seed}.yaml"
 
+    @property
+    def log(self) -> Path:
+        """One JSON object per line: means over some steps, or a validation."""
+        return self.path / f"train_seed{self.seed}.jsonl"
 
-def _network(config: Config) -> dict[str, Any]:
-    """What a checkpoint has to fit."""
-    tree = config.as_dict()
-    names = {"training.instruments": list(config.source_order)}
-    return {**{f"{part}.{key}": value for part in ("audio", "model") for key, value in tree[part].items()}, **names}
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self.path / "tensorboard" / f"seed{self.seed}"
+
+    @property
+    def masked_table(self) -> Path:
+        """The table of the shares that the loss's mask left out, per stem."""
+        return self.path / f"masked_seed{self.seed}.csv"
+
+    @property
+    def best(self) -> Path:
+        """The averaged weights with the best validation."""
+        return self.path / f"best_seed{self.seed}.ckpt"
+
+    def checkpoint(self, steps: int) -> Path:
+        """Return the path of the result after that many steps; the name follows the published ones."""
+        return self.path / f"step{steps}_seed{self.seed}.ckpt"
+
+    def state(self, step: int) -> Path:
+        """Return the path of the state that is saved after that step."""
+        return self.path / f"state_seed{self.seed}_step{step}.pt"
+
+    def states(self) -> list[Path]:
+        """Return the saved states that exist, the newest first."""
+        steps = {}
+        for path in self.path.glob("state_seed*.pt"):
+            match = re.fullmatch(rf"state_seed{self.seed}_step(\d+)\.pt", path.name)
+            if match:
+                steps[path] = int(match[1])
+        return sorted(steps, key=lambda path: steps[path], reverse=True)
+
+    def prepare(self, config: Config, heading: str, restart: bool = False) -> None:
+        """Make the folder and write the effective config below `heading`, which consists of comment lines.
+
+        The seed's config is always written, config.yaml only if there is none: an existing one belongs to the user. `restart`
+        also deletes the seed's saved states.
+
+        Raises FolderError if the folder cannot be written to.
+        """
+        text = heading + yaml.safe_dump(config.as_dict(), sort_keys=False)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._delete_partial_files()
+            if restart:
+                self.delete_states()
+            for path in (self.seed_config, self.config):
+                if path == self.config and path.exists():
+                    continue
+                with atomic_file(path) as partial:
+                    partial.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise FolderError(f"{self.path}: cannot be written to ({error.strerror})") from error
+
+    def delete_states(self) -> None:
+        """Delete the seed's saved states and its table of masked shares."""
+        for path in (*self.states(), self.masked_table):
+            path.unlink(missing_ok=True)
+
+    def _delete_partial_files(self) -> None:
+        """Delete the files of this seed that a killed process did not finish writing."""
+        for path in self.path.glob(".*.partial"):
+            if re.search(rf"_seed{self.seed}[_.]", path.name):
+                path.unlink(missing_ok=True)

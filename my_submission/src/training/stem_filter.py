@@ -1,9 +1,9 @@
-"""`train.py --keep`: which stems are drawn from, by a table that gives each a score or a mark, as `audit` makes one.
+"""`train.py --keep`: train only on the stems that pass in a table of scores and marks, such as the audit's.
 
-    tracks = keep_stems(tracks, Path("audit.csv"), config)          # those that do not pass are in track.dropped
+    tracks = keep_stems(tracks, Path("audit.csv"), config)          # track.dropped names the stems that do not pass
 
-A stem passes that is marked `yes`, or that is not marked and has a score of the threshold or more; one with neither does not.
-It is stems that pass, not tracks: one with a wrong bass still gives its three others.
+A stem passes if it is marked `yes`, or if it is unmarked and its score reaches the threshold. Unmarked stems without a score
+fail. Every stem is judged by itself: a track with a wrong bass keeps its other three stems.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Verdicts = dict[tuple[str, str], bool]  # (track, instrument) -> whether it pass
 
 
 class KeepError(UserError):
-    """A table of stems that this data cannot be trained by."""
+    """The table cannot be used for this data."""
 
 
 def keep_stems(
@@ -37,10 +37,17 @@ def keep_stems(
     threshold: float = DEFAULT_THRESHOLD,
     skip_bad_tracks: bool = False,
 ) -> list[Track]:
-    """The same tracks, with the instruments that do not pass in `dropped`; with skip_bad_tracks the table may name others.
+    """Return the same tracks, with the instruments that do not pass in `dropped`.
 
-    Raises TableError for a file that cannot be read, and KeepError for a value that cannot be meant, for a table and data
-    that do not name the same stems, and where not enough is left to draw from.
+    Args:
+        tracks: the data; their names must differ.
+        path: the table, with the columns of COLUMNS.
+        config: names the instruments.
+        threshold: the lowest score that passes (default: 0, the audit's recommended cut); a higher one keeps fewer stems.
+        skip_bad_tracks: allow rows of further tracks (default: False), because unusable tracks were left out of `tracks`.
+
+    Raises TableError if the file cannot be read. Raises KeepError for an invalid value, if the table and the data do not name
+    the same stems, and if too little is left to train on.
     """
     _refuse_twins(tracks)
     instruments = config.training.instruments
@@ -61,7 +68,7 @@ def _passes(row: dict[str, str], path: Path, threshold: float) -> bool:
     stem, mark = shown(row["track"], row["instrument"]), row["keep"].strip().lower()
     if mark not in ("", "yes", "no"):
         raise KeepError(f"{path}: keep of {stem} is {row['keep']!r}, expected yes, no, or nothing to go by the score")
-    if mark or not row["score"].strip():  # without a score, as of a silent stem, nothing says that it is right
+    if mark or not row["score"].strip():  # a stem without a score, such as a silent one, may be wrong
         return mark == "yes"
     try:
         score = float(row["score"])
@@ -91,7 +98,7 @@ def _refuse_other_data(verdicts: Verdicts, stems: Sequence[tuple[str, str]], pat
     if problems:
         raise KeepError(
             f"{path}: is of other data: it {'; it '.join(problems)}. Name the data it was made from with --data_path, or make "
-            "it anew from this data"
+            "it again from this data"
         )
 
 
@@ -108,7 +115,7 @@ def _refuse_too_little(tracks: Sequence[Track], path: Path, config: Config, thre
 
 
 def kept_counts(tracks: Sequence[Track], instruments: Sequence[str]) -> str:
-    """What is kept, in words: `10 of 12 stems (vocals 3, drums 2, bass 2, other 3)`."""
+    """Return the numbers of stems kept: `10 of 12 stems (vocals 3, drums 2, bass 2, other 3)`."""
     counts = {name: sum(name not in track.dropped for track in tracks) for name in instruments}
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
     return f"{sum(counts.values())} of {len(tracks) * len(instruments)} stems ({each})"
