@@ -19,12 +19,7 @@ from my_submission.src import train
 from my_submission.src.common import cli
 from my_submission.src.training.run_folder import RunFolder
 from tests.helpers.paths import ROOT
-from tests.helpers.training import fork_server, run_command, write_config, write_track, write_tracks
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_tracks(tmp_path / "data")
+from tests.helpers.training import fork_server, run_command, write_config, write_track
 
 
 @pytest.fixture

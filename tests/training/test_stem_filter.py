@@ -31,11 +31,6 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_tracks(tmp_path / "data")
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Config:
     return load_config(write_config(tmp_path / "config.yaml"))
 
