@@ -52,7 +52,7 @@ def test_one_report_lists_all_problems(tmp_path: Path, config: Config) -> None:
         open_tracks([data], config)
     first, *problems, last = str(refusal.value).splitlines()
     assert first == f"{data}: 10 of 12 tracks cannot be used:"
-    assert last == "fix them, or leave them out with --skip_bad_tracks"
+    assert last == "fix them, or leave them out with --skip-bad-tracks"
     found = {line.split(": ")[0].strip().rpartition("/")[2]: line.partition(": ")[2] for line in problems}
     reasons = {
         "cut": "other.wav: is cut off",

@@ -66,7 +66,7 @@ def open_tracks(
     report = f"{', '.join(map(str, places))}: {len(bad)} of {len(candidates)} tracks cannot be used:"
     report = "\n".join([report, *(f"  {track.folder}: {problems}" for track, problems in bad)])
     if not (skip_bad_tracks and tracks):
-        advice = "leave them out with --skip_bad_tracks" if tracks else "name another folder"
+        advice = "leave them out with --skip-bad-tracks" if tracks else "name another folder"
         raise TrackError(f"{report}\nfix them, or {advice}")
     warnings.warn(f"{report}\ngoing on without them", stacklevel=2)
     return tracks
@@ -246,7 +246,7 @@ def batches(
         if "DataLoader worker" not in str(error):
             raise
         reason = str(error).split("\n")[0].rstrip(".")
-        raise DatasetError(f"{reason}: out of memory? Take fewer --num_workers; the same command goes on") from error
+        raise DatasetError(f"{reason}: out of memory? Take fewer --num-workers; the same command goes on") from error
 
 
 def _collate(samples: list[Sample | str]) -> Sample | str:

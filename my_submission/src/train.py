@@ -62,8 +62,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     workers = min(4, os.cpu_count() or 1)
     add("--config", "-c", required=True, type=Path, metavar="FILE", help="config.yaml with the sizes and the recipe")
-    override = "override a key of the config, for example --set training.lr=0.0004 (repeatable)"
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=override)
+    cli.add_override_option(parser)
     add("--data-path", nargs="+", metavar="DIR", help="folders of tracks (default: training.datasets of the config)")
     add("--model-path", type=Path, metavar="DIR", help="folder for the checkpoint and the log (default: the config's folder)")
     add("--seed", type=_whole, default=0, metavar="N", help="seed of the weights and of the data's order (default: 0)")

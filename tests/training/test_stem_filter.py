@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], str]] = {
     "unnamed": (
         {"track0_bass": None, **dict.fromkeys([f"track1_{name}" for name in INSTRUMENTS])},
         "is of other data: it does not name track0/bass, track1/vocals, track1/drums and 2 more. Name the data it was made "
-        "from with --data_path, or make it again from this data",
+        "from with --data-path, or make it again from this data",
     ),
     "unknown": (
         {"track0_bass": None, "track0_piano": "1,", "track9_bass": "1,"},

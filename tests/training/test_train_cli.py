@@ -237,7 +237,7 @@ def test_broken_tracks_are_reported_together_and_can_be_skipped(tmp_path: Path, 
         f"error: {data}: 2 of 3 tracks cannot be used:\n"
         f"  {data}/track0: drums is missing\n"
         f"  {data}/track1: bass.wav is mono, expected 2 channels\n"
-        "fix them, or leave them out with --skip_bad_tracks\n"
+        "fix them, or leave them out with --skip-bad-tracks\n"
     )
     status, printed = command(*options, "--skip-bad-tracks")
     assert status == 0

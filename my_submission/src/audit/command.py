@@ -119,7 +119,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission audit", description=__doc__)
     add = parser.add_argument
-    add("--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks to audit, the same that train.py takes")
+    add("--data-path", "--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks to audit, the same that train.py takes")
     add("--model", metavar="DIR|A|B|demo", help="model to separate with; a DIR holds config.yaml and checkpoints")
     add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
@@ -134,7 +134,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             if getattr(options, option):
                 parser.error(f"--from-training goes by tables alone; leave --{option} out")
     elif not (options.data_path and options.model):
-        parser.error("name the data with --data_path and a model with --model, or tables of trainings with --from-training")
+        parser.error("name the data with --data-path and a model with --model, or tables of trainings with --from-training")
     return options
 
 

@@ -82,6 +82,13 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         choices=("yes", "no"),
         help="compile the network before the first song (1 to 2 minutes), then run faster (default: no)",
     )
+    add_override_option(parser)
+
+
+def add_override_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--set`, whose values are the `overrides` of a config."""
+    text = "override a key of the config, such as training.lr=0.0004; the value is YAML (repeatable; default: none)"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def ensemble_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,6 +98,8 @@ def ensemble_options(arguments: argparse.Namespace) -> dict[str, Any]:
         options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
     if arguments.compile == "yes":  # left out otherwise, because a user's model class may not accept it
         options["compile"] = True
+    if arguments.set:  # the same
+        options["overrides"] = arguments.set
     return options
 
 

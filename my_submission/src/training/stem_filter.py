@@ -97,7 +97,7 @@ def _refuse_other_data(verdicts: Verdicts, stems: Sequence[tuple[str, str]], pat
     problems += [f"names {some(unknown)}, not in the data"] if unknown else []
     if problems:
         raise KeepError(
-            f"{path}: is of other data: it {'; it '.join(problems)}. Name the data it was made from with --data_path, or make "
+            f"{path}: is of other data: it {'; it '.join(problems)}. Name the data it was made from with --data-path, or make "
             "it again from this data"
         )
 
