@@ -161,7 +161,9 @@ def _decodable(data: Data, begin: int, end: int) -> list[Piece]:
     while at < end and reservoir < RESERVOIR and (header := read_header(data, at)) is not None:
         head = (4 if data[at + 1] & 1 else 6) + header.side
         if _reach(data, at, header) > reservoir and head <= header.size:
-            pieces += [(begin, at), data[at : at + head - header.side] + bytes(header.side)]
+            # a decoder hands on only the bytes that a frame itself reaches back to: it reaches for all there are
+            reach = (reservoir << 7 if header.version == 3 else min(reservoir, 255) << 8).to_bytes(2, "big")
+            pieces += [(begin, at), data[at : at + head - header.side] + reach + bytes(header.side - 2)]
             begin = at + head  # the rest of the frame may belong to the next one
         reservoir += max(0, header.size - head)
         at += header.size
