@@ -101,7 +101,7 @@ def _wav_parts(data: Data) -> list[Part]:
         name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
         if name == b"data":
             break
-        if name == b"fmt " and size >= 16:
+        if name == b"fmt " and size >= 16 and place + 24 <= len(data):
             layout, frame = struct.unpack_from("<H", data, place + 8)[0], struct.unpack_from("<H", data, place + 20)[0]
         place += 8 + size + size % 2
     else:
@@ -172,6 +172,6 @@ def _ogg_parts(data: Data) -> list[Part]:
         place = end
     if not flags & 4 or end > len(data):
         raise CutOffError("the page that ends an Ogg stream is missing")
-    if len(starts) == 1:
+    if len(starts) < 2:
         return [Part()]
     return [Part(((begin, end),)) for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)]
