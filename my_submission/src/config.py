@@ -9,9 +9,10 @@ is unknown, missing, of the wrong type, or contradicts another key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from my_submission.src.common.plain_tree import ConfigError, dataclass_from_dict
 from my_submission.src.loss import MASKS
 from my_submission.src.model_config import ModelConfig, OtherModelConfig, is_other, require_positive
 from my_submission.src.overlap_add import WINDOWS
+
+PROCEDURES = ("published", "uvr", "msst")  # how a song is cut into chunks, and who gets the residual
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,18 @@ class InferenceConfig:
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
     window: str = "rectangular"  # a name in overlap_add.WINDOWS; with hann a chunk counts less towards its ends
-    residual_shares: tuple[float, ...] | None = None  # each source's share of mixture - sum of estimates; None: half to `other`
+    residual_shares: tuple[float, ...] | None = None  # each source's share of mixture - sum of estimates; None: the procedure's
+    procedure: str = "published"  # or uvr: without the residual; or msst: reflected borders, its window, no residual
+    normalize: bool = False  # remove the song's mean and scale before separation, and restore them afterwards
 
     def __post_init__(self) -> None:
         require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
         require(self.window in WINDOWS, f"inference.window is {self.window!r}, expected {' or '.join(WINDOWS)}")
+        require(self.procedure in PROCEDURES, f"inference.procedure is {self.procedure!r}, expected {' or '.join(PROCEDURES)}")
+        require(
+            self.procedure != "msst" or self.window == "rectangular",
+            f"inference.window is {self.window}, but inference.procedure is msst, which has a window of its own",
+        )
         shares = self.residual_shares or ()
         require(
             all(share >= 0 for share in shares) and sum(shares) < 1 + 1e-6,
@@ -220,11 +230,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError, naming the file and the key, for anything that cannot be used.
     """
+    return parse_config(read_text(path), str(path), overrides)
+
+
+def read_text(path: str | Path) -> bytes:
+    """Return the bytes of a config's file. Raises ConfigError."""
     try:
-        text = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
-    return parse_config(text, str(path), overrides)
 
 
 def parse_config(text: bytes, name: str, overrides: Sequence[str] = ()) -> Config:
@@ -233,11 +247,23 @@ def parse_config(text: bytes, name: str, overrides: Sequence[str] = ()) -> Confi
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+    with with_name(name, overrides):
+        return config_from_tree(tree, overrides)
+
+
+@contextlib.contextmanager
+def with_name(name: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Put the file's name, and the overrides, in front of a ConfigError's message."""
     try:
-        return _from_tree(override(tree, overrides, _keys) if isinstance(tree, dict) else tree)
+        yield
     except ConfigError as error:
         changed = f" with {', '.join(overrides)}" if overrides else ""
         raise ConfigError(f"{name}{changed}: {error}") from None
+
+
+def config_from_tree(tree: object, overrides: Sequence[str] = ()) -> Config:
+    """Check a config's sections and keys, after the overrides. Raises ConfigError."""
+    return _from_tree(override(tree, overrides, _keys) if isinstance(tree, dict) else tree)
 
 
 def _from_tree(tree: object) -> Config:

@@ -59,16 +59,96 @@ def overlap_add(
     Yields:
         (signal, processed): [C, n] as it came in and [..., n] for the same samples.
     """
+    check_grid(chunk, overlap, batch_size)
+    hop = chunk // overlap
+    padded = Padded(blocks, before=lambda block: block.new_zeros(block.shape[0], chunk - hop), behind=_zeros(chunk - 1))
+    yield from padded.cut(slide(padded, process, chunk, hop, batch_size, window), chunk - hop)
+
+
+def check_grid(chunk: int, overlap: int, batch_size: int) -> None:
+    """Raise ValueError for an overlap or a batch size that is out of range."""
     if not 1 <= overlap <= chunk:
         raise ValueError(f"overlap is {overlap}, expected 1 up to the chunk's {chunk} samples")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected 1 or more")
-    hop = chunk // overlap
-    buffer: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
-    filled = chunk - hop  # samples of the buffer that hold the signal, or the zeros before it
-    start = -filled  # where the buffer begins in the signal
-    accumulator = _Accumulator(chunk, hop, window)
 
+
+def _zeros(samples: int) -> Callable[[Tensor], Tensor]:
+    return lambda tail: tail.new_zeros(tail.shape[0], samples)
+
+
+class Padded:
+    """Blocks of a signal with samples put before and behind it.
+
+    Args:
+        blocks: consecutive blocks [C, n].
+        before: makes the samples before the signal [C, b] from its first block with samples.
+        behind: makes those behind it from the last `keep` samples of the signal, fewer if it is shorter.
+        keep: samples to keep for `behind` (default: 1).
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[Tensor],
+        before: Callable[[Tensor], Tensor],
+        behind: Callable[[Tensor], Tensor],
+        keep: int = 1,
+    ) -> None:
+        self.blocks, self.before, self.behind, self.keep = blocks, before, behind, keep
+        self.length: int | None = None  # samples of the signal, known once it has ended
+
+    def __iter__(self) -> Iterator[Tensor]:
+        tail: Tensor | None = None
+        length = 0
+        for block in self.blocks:
+            if block.shape[-1] == 0:
+                continue
+            if tail is None:
+                yield self.before(block)
+            tail = block if tail is None or block.shape[-1] >= self.keep else torch.cat([tail, block], dim=-1)
+            tail = tail[:, -self.keep :].clone()
+            length += block.shape[-1]
+            yield block
+        self.length = length
+        if tail is not None:
+            yield self.behind(tail)
+
+    def cut(self, pieces: Iterable[tuple[Tensor, Tensor]], before: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Take away the `before` samples before the signal, and those behind it, from pieces ([C, n], [..., n])."""
+        position = -before
+        for padded, processed in pieces:
+            end = processed.shape[-1] if self.length is None else self.length - position
+            inside = slice(max(0, -position), min(processed.shape[-1], end))
+            position += processed.shape[-1]
+            if inside.start < inside.stop:
+                yield padded[:, inside].clone(), processed[..., inside]
+
+
+def slide(
+    blocks: Iterable[Tensor],
+    process: Callable[[Tensor], Tensor],
+    chunk: int,
+    hop: int,
+    batch_size: int,
+    window: Tensor | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run `process` over all chunks that lie wholly in a signal, and add them up.
+
+    Args:
+        blocks: consecutive blocks [C, n]; the first chunk begins with the first sample, the others each `hop` samples later.
+        process: maps [B, C, chunk] to [B, ..., chunk].
+        chunk: samples of a chunk.
+        hop: samples from the beginning of a chunk to that of the next.
+        batch_size: chunks that are processed together.
+        window: [chunk], the weight of each sample; None: all ones.
+
+    Yields:
+        (samples, processed): [C, n] and [..., n], n a multiple of hop; after the last chunk, the samples before its last
+        chunk - hop ones.
+    """
+    buffer: Tensor | None = None  # [C, chunk + (batch_size - 1) * hop]: the next batch's samples
+    filled = 0  # samples of the buffer that hold the signal
+    accumulator = _Accumulator(chunk, hop, window)
     for block in blocks:
         if buffer is None:
             buffer = block.new_zeros(block.shape[0], chunk + (batch_size - 1) * hop)
@@ -77,35 +157,18 @@ def overlap_add(
             buffer[:, filled : filled + part.shape[-1]] = part
             filled += part.shape[-1]
             if filled == buffer.shape[-1]:
-                finished = accumulator.add(process(_chunks(buffer, chunk, hop)))
-                yield from _within(buffer, finished, start, start + filled)
+                yield buffer, accumulator.add(process(_chunks(buffer, chunk, hop)))
                 step = batch_size * hop
                 buffer[:, :-step] = buffer[:, step:].clone()
-                filled, start = filled - step, start + step
-
-    if buffer is None or start + filled == 0:  # the signal is empty
-        return
-    end = start + filled
-    while filled > 0:  # the chunks that begin inside the signal and end behind it
-        buffer[:, filled:] = 0
-        batch = min(batch_size, -(-filled // hop))
-        finished = accumulator.add(process(_chunks(buffer, chunk, hop)[:batch]))
-        yield from _within(buffer, finished, start, end)
-        step = min(batch * hop, filled)
-        buffer[:, : filled - step] = buffer[:, step:filled].clone()
-        filled, start = filled - step, start + step
+                filled -= step
+    if buffer is not None and filled >= chunk:
+        batch = (filled - chunk) // hop + 1
+        yield buffer, accumulator.add(process(_chunks(buffer, chunk, hop)[:batch]))
 
 
 def _chunks(buffer: Tensor, chunk: int, hop: int) -> Tensor:
     """Return overlapping views [B, C, chunk] of a buffer [C, chunk + (B - 1) * hop]."""
     return buffer.unfold(-1, chunk, hop).movedim(1, 0)
-
-
-def _within(buffer: Tensor, finished: Tensor, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the finished samples, which begin at `start`, cut to the signal from 0 to `end`; nothing if none is inside."""
-    inside = slice(max(0, -start), min(finished.shape[-1], end - start))
-    if inside.start < inside.stop:
-        yield buffer[:, inside].clone(), finished[..., inside]
 
 
 class _Accumulator:
@@ -115,6 +178,7 @@ class _Accumulator:
         self.chunk, self.hop, self.window = chunk, hop, window
         self.total: Tensor | None = None  # [..., chunk - hop]: begun but not finished
         self.coverage = torch.zeros(chunk - hop)
+        self.before = chunk - hop  # samples before the signal that are still to come
 
     def add(self, processed: Tensor) -> Tensor:
         """Take the next chunks [B, ..., chunk]; return the samples [..., B * hop] that no later chunk touches."""
@@ -131,5 +195,8 @@ class _Accumulator:
         done = batch * self.hop
         self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()
         finished = coverage[:done]
+        before = min(self.before, done)
+        self.before -= before
+        finished[:before].clamp_(min=1e-9)  # these may have no weight, and are cut away
         assert finished.min() > 0, "a sample that no chunk covers"
         return total[..., :done] / finished.to(total.device)
