@@ -132,8 +132,8 @@ def test_a_stem_that_fails_does_not_affect_the_others(
     assert run() == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
-        "failed: b/other: no such file, as wav or as flac",
-        "failed: c/vocals: is there twice, as wav and as flac",
+        "failed: b/other: is missing",
+        "failed: c/vocals: is there twice (vocals.flac, vocals.wav), expected one file",
         next(line for line in captured.err.splitlines() if line.startswith("failed: a/bass: ") and "is cut off" in line),
     ]
     assert "a/bass: FAILED: " in captured.out

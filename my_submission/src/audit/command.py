@@ -119,7 +119,14 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission audit", description=__doc__)
     add = parser.add_argument
-    add("--data-path", "--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks to audit, the same that train.py takes")
+    add(
+        "--data-path",
+        "--data_path",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of tracks to audit, the same that train.py takes",
+    )
     add("--model", metavar="DIR|A|B|demo", help="model to separate with; a DIR holds config.yaml and checkpoints")
     add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
