@@ -150,7 +150,7 @@ class OwnTensor(torch.Tensor):
 def test_subclasses_of_tensors_are_refused_and_parameters_accepted() -> None:
     config = load_config(GOLDEN / "instance_gelu" / "config.yaml")
     good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
-    with pytest.raises(CheckpointError, match=f"^x: {NAME} is a OwnTensor, expected an ordinary tensor"):
+    with pytest.raises(CheckpointError, match=f"^x: {NAME} is of the class OwnTensor, expected an ordinary tensor"):
         load_network(config, {**good, NAME: good[NAME].as_subclass(OwnTensor)}, "x")
     load_network(config, {**good, NAME: torch.nn.Parameter(good[NAME])}, "x")
 

@@ -167,19 +167,16 @@ def _refuse_unusual(state: dict[str, Tensor], expected: dict[str, Tensor], name:
 
 def _unusual_kind(value: Tensor, is_weight: bool) -> str:
     """Say what keeps a tensor from being used, or return "". Counters, which are no weights, may be integers."""
-    if value.is_meta:
-        return "a meta tensor, which holds no numbers"
-    if value.is_quantized:
-        return f"quantized ({_name_of(value.dtype)})"
-    if value.is_nested:
-        return "a nested tensor"
-    if value.layout != torch.strided:
-        return f"stored as {_name_of(value.layout)}"
-    if type(value) not in (Tensor, torch.nn.Parameter):
-        return f"a {type(value).__name__}"
-    if value.dtype in FLOATS or (not is_weight and value.dtype in INTEGERS):
-        return ""
-    return _name_of(value.dtype)
+    is_accepted = value.dtype in FLOATS or (not is_weight and value.dtype in INTEGERS)
+    kinds = (
+        (value.is_meta, "a meta tensor, which holds no numbers"),
+        (value.is_quantized, f"quantized ({_name_of(value.dtype)})"),
+        (value.is_nested, "a nested tensor"),
+        (value.layout != torch.strided, f"stored as {_name_of(value.layout)}"),
+        (type(value) not in (Tensor, torch.nn.Parameter), f"of the class {type(value).__name__}"),
+        (not is_accepted, _name_of(value.dtype)),
+    )
+    return next((kind for applies, kind in kinds if applies), "")
 
 
 def _name_of(kind: torch.dtype | torch.layout) -> str:

@@ -64,5 +64,8 @@ def find_stems(tracks: Sequence[Track], instruments: Sequence[str]) -> tuple[lis
                 failed[shown(track.name, instrument)] = path
     if not stems:
         names = ", ".join(f"{name}.wav" for name in instruments)
-        raise AuditError(f"{tracks[0].folder.parent}: its tracks hold no stems, expected {names} (or .flac) in each")
+        first, reason = next(iter(failed.items()))
+        raise AuditError(
+            f"{tracks[0].folder.parent}: its tracks hold no stems, expected {names} (or .flac) in each; {first} {reason}"
+        )
     return stems, failed
