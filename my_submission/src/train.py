@@ -70,7 +70,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--num-steps", type=cli.positive, metavar="N", help="number of steps (default: training.num_steps of the config)")
     readers = f"processes that read audio, for each GPU (default: {workers})"
     add("--num-workers", type=_whole, default=workers, metavar="N", help=readers)
-    add("--skip-bad-tracks", action="store_true", help="train without the tracks that cannot be used (default: stop)")
+    add(
+        "--skip-bad-tracks",
+        action="store_true",
+        help="leave out tracks that cannot be used, also of --valid-path (default: stop)",
+    )
     add("--keep", type=Path, metavar="FILE", help="train only on the stems that pass in this table of the audit (default: all)")
     add("--keep-threshold", type=float, metavar="X", help=f"lowest score that passes (default: {DEFAULT_THRESHOLD:g})")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the first of these that is available)")
@@ -207,7 +211,14 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     if options.valid_path:
         from my_submission.src.training.validation import Validation
 
-        validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
+        validation = Validation(
+            options.valid_path,
+            config,
+            device=device,
+            precision=precision,
+            world=world,
+            skip_bad_tracks=options.skip_bad_tracks,
+        )
     return _Plan(config, folder, device, precision, tracks, kept, validation, weights, payload)
 
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.evaluation.results import INSTRUMENTS, Result, score_files
+from my_submission.src.evaluation.results import INSTRUMENTS, Result, reference_files, score_files
 from my_submission.src.report import markup
 from my_submission.src.report.lanes import MIXTURE, Song, count_lanes, make_lanes, slug
 from my_submission.src.report.players import FILE_MARK
@@ -73,13 +73,12 @@ def evaluated_songs(results: Sequence[Result], data: Path, predictions: Path) ->
     songs = []
     for result in results:
         folder, found = data / result.track, predictions / result.track
-        there = [name for name in INSTRUMENTS if (folder / f"{name}.wav").is_file()]
         songs.append(
             Song(
                 result.track,
                 folder / "mixture.wav",
                 estimates={name: found / f"{name}.wav" for name in INSTRUMENTS},
-                references={name: folder / f"{name}.wav" for name in there},
+                references=reference_files(folder),
                 sdr=result.sdr,
                 compared=result.members,
                 separation_seconds=result.separation_seconds,
