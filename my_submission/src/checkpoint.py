@@ -15,8 +15,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,15 @@ from my_submission.src.network import SeparationNetwork
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types of weights that are accepted
 INTEGERS = (torch.int64, torch.int32)  # types of counters, such as a batch norm's
+SUFFIXES = (".ckpt", ".pth", ".th", ".pt", ".chpt", ".bin", ".safetensors")  # of checkpoints
+WRAPPERS = ("model_state_dict", "state_dict", "state", "model", "ema")  # keys of trainings' checkpoints
+OTHER_NETWORKS = {  # part of a parameter's name -> the network that has it
+    "mask_estimators.": "BS-RoFormer or Mel-Band RoFormer",
+    "tencoder.": "Hybrid Demucs",
+    "crosstransformer.": "Hybrid Transformer Demucs",
+    "SDblock": "SCNet",
+    "segmentation_head": "a segmentation network",
+}
 FOLDER = Path(__file__).resolve().parents[1] / "ckpts"
 
 
@@ -77,23 +87,49 @@ def sha256_of(file: IO[bytes]) -> str:
 
 
 def read_state_dict(file: str | Path | IO[bytes], name: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict of tensors to the CPU. `name` stands in messages for a file that has no path.
+    """Read a state dict of tensors to the CPU, also from within the checkpoint of a training (WRAPPERS), or a .safetensors.
 
-    Raises CheckpointError for any other content. Pickled code is refused and never run.
+    `name` stands in messages for a file that has no path.
+
+    Raises CheckpointError for any other content. Pickled code is refused and never run; besides tensors, only numpy's numbers
+    are unpickled.
     """
     name = name or str(file)
     if isinstance(file, (str, Path)):
         _refuse_stand_in(Path(file))
+    if str(file).endswith(".safetensors"):
+        return _read_safetensors(Path(str(file)))
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the file is untrusted, and torch.load can fail on it in any way
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-        raise CheckpointError(f"{name}: is damaged, or no plain state dict of tensors ({reason}); fetch it again") from error
+        raise CheckpointError(f"{name}: is damaged, or no state dict of tensors ({reason}); fetch it again") from error
+    if isinstance(state, dict):
+        state = next((state[key] for key in WRAPPERS if _is_state_dict(state.get(key)) and state[key]), state)
     if not _is_state_dict(state):
-        within = [key for key, value in state.items() if _is_state_dict(value)] if isinstance(state, dict) else []
-        advice = f", which it holds under {', '.join(map(repr, within))}; save that alone" if within else ""
-        raise CheckpointError(f"{name}: holds something else than a plain state dict, expected name -> tensor{advice}")
+        within = [str(key) for key, value in state.items() if _is_state_dict(value)] if isinstance(state, dict) else []
+        advice = f"; a state dict is there under {', '.join(map(repr, within))}; save that alone" if within else ""
+        raise CheckpointError(f"{name}: holds something else than a state dict, expected name -> tensor{advice}")
     return state
+
+
+def _numbers() -> list[Any]:
+    """Return what pickles of numpy's numbers name: trainings keep their scores in checkpoints."""
+    scalar = np.float64(0).__reduce__()[0]  # numpy's own way to name the function that unpickles a number
+    return [np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType, scalar, (scalar, "numpy.core.multiarray.scalar")]
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs a package to be read; run: pip install safetensors") from error
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # the file is untrusted
+        raise CheckpointError(f"{path}: is damaged, or no safetensors file ({error}); fetch it again") from error
+    return found
 
 
 def _is_state_dict(value: object) -> bool:
@@ -125,7 +161,7 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> Separat
     """
     network = build_network(config)
     expected = network.state_dict()
-    _refuse_prefix(state, expected, name)
+    state = _without_prefix(state, expected)
     _refuse_unusual(state, expected, name)
     wrong = [f"{key} is missing" for key in expected if key not in state]
     wrong += [f"{key} is unknown to the config" for key in state if key not in expected]
@@ -138,23 +174,39 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> Separat
         wrong = [f"{key} is not finite" for key, value in expected.items() if not _is_finite_as(state[key], value.dtype)]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(f"{name}: does not fit its config.yaml: {'; '.join(wrong[:3])}{more}")
+        guess = "" if wrong[0].endswith("finite") else _looks_like(state, expected)
+        raise CheckpointError(f"{name}: does not fit its config: {'; '.join(wrong[:3])}{more}{guess}")
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def _refuse_prefix(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
-    """Refuse a state dict whose names are the expected ones behind a common prefix."""
+def _without_prefix(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off a prefix that all names share, such as DataParallel's `module.`, and leave out the STFT's own buffers."""
     first = next(iter(expected))
     prefix = next((key.removesuffix(first) for key in state if key.endswith(f".{first}")), "")
-    if prefix and all(key.startswith(prefix) for key in state):
-        origins = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
-        wrapper = " and ".join(origin for part, origin in origins.items() if part in prefix)
-        adds = f", as {wrapper} adds it" if wrapper else ""
-        raise CheckpointError(
-            f"{name}: all its names begin with {prefix!r}{adds}, expected {first!r} and so on; save the state dict of the "
-            "network inside, or take the prefix off"
+    if prefix and all(key.startswith((prefix, "stft.")) for key in state):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if key in expected or not key.startswith("stft.")}
+
+
+def _looks_like(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Say which network a state dict may belong to, or return ""."""
+    for mark, network in OTHER_NETWORKS.items():
+        if any(mark in key for key in state):
+            return f"; it looks like {network}, another network"
+    first, last = state.get("first_conv.weight"), state.get("final_conv.2.weight")
+    if first is None or last is None or first.ndim != 4 or last.ndim != 4:
+        return ""
+    if 2 * first.shape[1] == expected["first_conv.weight"].shape[1]:
+        return (
+            "; it looks like a variant with half of the channels at its input, such as that with the Hartley transform (stht)"
         )
+    scales = len({key.split(".")[1] for key in state if key.startswith("encoder_blocks.")})
+    sources = last.shape[0] / first.shape[1]
+    return (
+        f"; it looks like a TFC-TDF network of model.num_channels {first.shape[0]}, model.num_scales {scales} and "
+        f"{sources:g} stems: is the config another model's?"
+    )
 
 
 def _refuse_unusual(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:

@@ -48,8 +48,12 @@ NOT_TRAINED = {  # stands for the training section, of which separation reads th
 class _Loader(yaml.SafeLoader):
     """A safe loader that reads Python's tuples as lists, and no other tag."""
 
+    def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
+        """Return the items."""
+        return self.construct_sequence(node, deep=True)
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_yaml_seq)
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)
 
 
 def load_any_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -27,8 +27,11 @@ from my_submission.src.audio.resample import fix_length, resample
 from my_submission.src.base_separator import BaseSeparator
 from my_submission.src.challenge.published import DOWNLOAD, INSTALL, published_checkpoints
 from my_submission.src.checkpoint import CheckpointError
-from my_submission.src.config import Config, load_config
+from my_submission.src.config import Config
 from my_submission.src.ensemble import Ensemble, SeparationError
+from my_submission.src.foreign_config import load_any_config
+from my_submission.src.model_files import ModelFiles, find_model
+from my_submission.src.msst import msst
 from my_submission.src.network import SeparationNetwork
 from my_submission.src.overlap_add import WINDOWS, overlap_add
 from my_submission.src.runtime.device import pick_device, pick_precision
@@ -39,7 +42,7 @@ class Separator(BaseSeparator):
     """A folder's ensemble, ready to separate.
 
     Args:
-        folder: holds config.yaml and checkpoints, found by checkpoint.find_checkpoints.
+        folder: holds a config and checkpoints, of ours or of another program; or a checkpoint (see model_files.find_model).
         device: cuda, cuda:1, mps or cpu; auto (the default) is the first available of cuda, mps, cpu.
         precision: fp16, bf16, tf32 or fp32, of the networks; the STFT is always float32. auto (the default) is fp16 on CUDA and
             fp32 elsewhere.
@@ -47,7 +50,8 @@ class Separator(BaseSeparator):
         batch_size: chunks that go through the network together (default: the config's). The result does not depend on it.
         seeds: the members of the ensemble (default: all in the folder). Fewer are faster.
         compile: compile the networks now, which takes 1 to 2 minutes (default: no). The result changes by rounding only.
-        overrides: replace keys of config.yaml, such as `inference.window=hann` (default: none).
+        overrides: replace keys of the config, such as `inference.window=hann` (default: none).
+        config: the config's file (default: the one in the folder).
 
     Raises CheckpointError, CompilingError, ConfigError, DeviceError or SeparationError, before any audio is touched.
     """
@@ -65,10 +69,12 @@ class Separator(BaseSeparator):
         seeds: Sequence[int] | None = None,
         compile: bool = False,
         overrides: Sequence[str] = (),
+        config: str | Path | None = None,
     ) -> None:
         self.folder, self.overrides = Path(folder), list(overrides)
-        self.config = load_config(self.folder / "config.yaml", overrides)
-        self.checkpoints = self._find_checkpoints(seeds)
+        self.files = self._find_files(config, seeds)
+        self.checkpoints = self.files.checkpoints
+        self.config = load_any_config(self.files.config, overrides)
         self._set_up(device, precision, overlap)
         networks = [
             checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path))
@@ -114,8 +120,8 @@ class Separator(BaseSeparator):
         if compile:  # if compiling fails, it fails before any audio is touched
             self.ensemble.warm_up(torch.full((self.config.audio.num_channels, self.config.inference_chunk_size), 0.1))
 
-    def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
-        return checkpoint.find_checkpoints(self.folder, seeds)
+    def _find_files(self, config: str | Path | None, seeds: Sequence[int] | None) -> ModelFiles:
+        return find_model(self.folder, config=config, seeds=seeds)
 
     def members(self) -> dict[int, Member]:
         """Return each seed's member of the ensemble: seed -> Member."""
@@ -129,9 +135,7 @@ class Separator(BaseSeparator):
         settings = {"the model's folder": str(self.folder.resolve()), "overlap": self.overlap}
         settings |= {"precision": self.precision, "device": str(self.device)}
         settings |= {"overrides": ", ".join(self.overrides)} if self.overrides else {}
-        return settings | {
-            path.name: checkpoint.sha256(path)[:16] for path in (self.folder / "config.yaml", *self.checkpoints.values())
-        }
+        return settings | {path.name: checkpoint.sha256(path)[:16] for path in (self.files.config, *self.checkpoints.values())}
 
     @property
     def redone_chunks(self) -> int:
@@ -148,7 +152,8 @@ class Separator(BaseSeparator):
         """
         if self.config.inference.residual_shares is not None:
             return list(self.config.inference.residual_shares)
-        all_sources = self.config.training.target_instrument is None
+        published = self.config.inference.procedure == "published"
+        all_sources = published and self.config.training.target_instrument is None
         return [0.5 if all_sources and name == "other" else 0.0 for name in self.source_order]
 
     def separate(self, mixture: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
@@ -165,14 +170,12 @@ class Separator(BaseSeparator):
         samples = max(1, round(mixture.num_samples * self.sample_rate / mixture.sample_rate))  # at the networks' rate
         blocks = fix_length(samples, resample(mixture.blocks(), mixture.sample_rate, self.sample_rate))
         chunk = self.config.inference_chunk_size
-        pieces = overlap_add(
-            to_device((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device),
-            estimate,
-            chunk=chunk,
-            overlap=self.overlap,
-            batch_size=self.ensemble.batch_size,
-            window=WINDOWS[self.config.inference.window](chunk),
-        )
+        on_device = to_device((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
+        how: dict[str, Any] = {"chunk": chunk, "overlap": self.overlap, "batch_size": self.ensemble.batch_size}
+        if self.config.inference.procedure == "msst":
+            pieces = msst(on_device, estimate, **how)
+        else:
+            pieces = overlap_add(on_device, estimate, **how, window=WINDOWS[self.config.inference.window](chunk))
         finished = self._finish(pieces, mono=mixture.channels == 1, share_residual=share_residual)
         stems = to_host(finished, self.device)
         if mixture.sample_rate == self.sample_rate:
@@ -235,9 +238,9 @@ class ModelA(Separator):
     def __init__(self, folder: str | Path | None = None, **options: Any) -> None:
         super().__init__(self.default_folder if folder is None else folder, **options)
 
-    def _find_checkpoints(self, seeds: Sequence[int] | None) -> dict[int, Path]:
+    def _find_files(self, config: str | Path | None, seeds: Sequence[int] | None) -> ModelFiles:
         if self.folder != self.default_folder:
-            return super()._find_checkpoints(seeds)
+            return super()._find_files(config, seeds)
         paths = dict(enumerate(self.folder / name for name in self.default_checkpoints))
         wanted = sorted(paths if seeds is None else set(seeds))
         if not set(wanted) <= set(paths):
@@ -247,7 +250,7 @@ class ModelA(Separator):
             raise CheckpointError(
                 f"{self.folder}: missing {', '.join(missing)}. Download mdx_AB.zip from {DOWNLOAD} and run: {INSTALL}"
             )
-        return {seed: paths[seed] for seed in wanted}
+        return ModelFiles(Path(config or self.folder / "config.yaml"), {seed: paths[seed] for seed in wanted})
 
 
 class ModelB(ModelA):
@@ -278,8 +281,10 @@ def open_model(model: str, **options: Any) -> Separator:
     """Open the model that `--model` names: A, B, demo, or a folder with a config.yaml and checkpoints. Raises UserError."""
     if model in MODELS:
         return MODELS[model](**options)
-    if not Path(model).is_dir():
-        raise SeparationError(f"{model}: no such model, expected A, B, demo or a folder with a config.yaml and checkpoints")
+    if not Path(model).exists():
+        raise SeparationError(
+            f"{model}: no such model, expected A, B, demo, a folder with a config and checkpoints, or a checkpoint"
+        )
     return Separator(model, **options)
 
 

@@ -1,0 +1,1 @@
+"""Models of other programs: the answers of MSST itself, forms of checkpoints and folders, and refusals in one line."""
