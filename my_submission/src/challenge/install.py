@@ -12,7 +12,6 @@ import contextlib
 import io
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from my_submission.src import checkpoint
 from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
@@ -177,13 +177,13 @@ def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) 
 def _put_in_place(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> list[Path]:
     """Unpack into a hidden folder first, and rename the files when all of them are complete."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as scratch:
+        with hidden_folder(folder) as scratch:
             for index, member in enumerate(tqdm(members.values(), desc="unpacking", leave=False, disable=None)):
-                with _unpacking(opened, member, archive) as file, (Path(scratch) / str(index)).open("wb") as copy:
+                with _unpacking(opened, member, archive) as file, (scratch / str(index)).open("wb") as copy:
                     shutil.copyfileobj(file, copy, 1 << 20)
             for index, path in enumerate(members):
                 (folder / path).parent.mkdir(exist_ok=True)
-                (Path(scratch) / str(index)).replace(folder / path)
+                (scratch / str(index)).replace(folder / path)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); nothing was installed") from error
     return [folder / path for path in members]

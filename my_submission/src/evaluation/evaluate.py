@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from my_submission.src import audio
 from my_submission.src.audio.tracks import track_folders
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
 from my_submission.src.common.text import shown
@@ -215,9 +215,9 @@ def _score_member(wrapper: Wrapper, member: Model, folder: Path) -> dict[str, fl
     """Return the SDR of another model on a track's folder. Its stems go through files like the ensemble's, but are not kept."""
     stems, sample_rates = member.separate_music_file(*audio.read(folder / "mixture.wav"))
     wrapper.check_output(stems, sample_rates)
-    with tempfile.TemporaryDirectory(prefix="member_", dir=wrapper.predictions_dir) as scratch:
-        wrapper.save_prediction(Path(scratch), stems, sample_rates)
-        return _scores(folder, Path(scratch), "sdr")
+    with hidden_folder(wrapper.predictions_dir) as scratch:
+        wrapper.save_prediction(scratch, stems, sample_rates)
+        return _scores(folder, scratch, "sdr")
 
 
 def _is_current(result: Result, wrapper: Wrapper) -> bool:
