@@ -19,6 +19,7 @@ import shutil
 import signal
 import statistics
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from tqdm import tqdm
 
 from tests.helpers.paths import GOLDEN, ROOT
 
@@ -58,6 +60,7 @@ def run_command(name: str, argv: list[str], log: Path, watched: Path, die_at: in
     from my_submission.src.common import cli
 
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own one would need to be cleared up after a kill
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -261,6 +264,7 @@ class Killer:
         self.context = fork_server()
         self.log = subject.out.with_name(f"{subject.name}.log")
         self.report = Report()
+        self.operations = 0  # file operations of a whole run
 
     def run(self, kills: int) -> Report:
         """Kill the command that many times, and let it end after every one to three kills. Raises AssertionError."""
@@ -290,8 +294,7 @@ class Killer:
             process.kill()
             self.report.by_time += 1
         else:
-            count = int(self.log.with_suffix(".count").read_text())
-            process = self._start(die_at=self.random.randint(1, count))
+            process = self._start(die_at=self.random.randint(1, self.operations))
             self.report.by_operation += 1
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL), self.log.read_text()
@@ -305,6 +308,8 @@ class Killer:
         if fresh:
             self.report.seconds = [time.perf_counter() - started]
         assert process.exitcode == 0, self.log.read_text()
+        if fresh:
+            self.operations = int(self.log.with_suffix(".count").read_text())
         self.subject.check()
         assert self._hidden() == []
         self.report.completed += 1
