@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from my_submission.src import separate
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.synth import command as synth
+from tests.helpers.dead import leave_dead
 from tests.helpers.kills import INSTRUMENTS, MODEL, SUBJECTS, fork_server, frames_of, run_command, write_noise
 
 STEMS = [f"{name}.wav" for name in INSTRUMENTS]
@@ -157,3 +159,15 @@ def test_a_name_of_251_bytes_is_separated(tmp_path: Path, start: Start) -> None:
     assert run.exitcode == 0, (tmp_path / "1.log").read_text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["n" * 251, "ん" * 83]
     assert len(list((tmp_path / "out").glob("*/*.wav"))) == 8
+
+
+def test_a_run_that_finds_everything_done_clears_up_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_noise(tmp_path / "song.wav", 0.05)
+    songs, out = tmp_path / "songs", tmp_path / "out"
+    separation = [str(tmp_path / "song.wav"), "--model", str(MODEL), "--seeds", "0", "--overlap", "1", "--out", str(out)]
+    for main, argv, folder in ((separate.main, separation, out), (synth.main, [str(songs), "--songs", "1"], songs)):
+        assert main(argv) == 0
+        leave_dead(folder)
+        assert main(argv) == 0
+        assert list(folder.glob(".*")) == []
+    assert "is done already" in capsys.readouterr().out

@@ -140,6 +140,17 @@ def command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> C
     return run
 
 
+def test_a_seed_that_another_process_trains_is_refused(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
+    with RunFolder(tmp_path / "run", 0).claimed():
+        status, printed = command("--num-steps", 1)
+        assert status == 2
+        assert "another process is training seed 0 there" in printed
+        assert len(printed.strip().splitlines()) == 1
+        assert command("--num-steps", 1, "--seed", 1)[0] == 0
+    assert command("--num-steps", 1)[0] == 0
+    assert list((tmp_path / "run").glob(".*")) == []
+
+
 def test_a_damaged_state_is_reported_and_the_one_before_it_used(
     tmp_path: Path, command: Callable[..., tuple[int, str]]
 ) -> None:
