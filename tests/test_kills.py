@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.kills import SUBJECTS, Killer
+from tests.helpers.kill_subjects import SUBJECTS
+from tests.helpers.kills import Killer
 
 
 @pytest.mark.parametrize("command", sorted(SUBJECTS))

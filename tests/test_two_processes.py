@@ -17,7 +17,8 @@ from my_submission.src import separate
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.synth import command as synth
 from tests.helpers.dead import leave_dead
-from tests.helpers.kills import INSTRUMENTS, MODEL, SUBJECTS, fork_server, frames_of, run_command, write_noise
+from tests.helpers.kill_subjects import INSTRUMENTS, MODEL, SUBJECTS, frames_of, write_noise
+from tests.helpers.kills import fork_server, run_command
 
 STEMS = [f"{name}.wav" for name in INSTRUMENTS]
 Start = Callable[..., multiprocessing.Process]

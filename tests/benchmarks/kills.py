@@ -26,7 +26,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from measuring import print_table  # noqa: E402
 
-from tests.helpers.kills import SUBJECTS, Killer  # noqa: E402
+from tests.helpers.kill_subjects import SUBJECTS  # noqa: E402
+from tests.helpers.kills import Killer  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ import argparse
 import base64
 import contextlib
 import dataclasses
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,12 @@ def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ())
 
     `apart_from` names folders of songs: the page's audio would be taken for songs there.
     """
+    for path in (page, _files_folder(page)):
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ReportError(f"--report {page}: the name is too long; choose a shorter one") from error
     if page.suffix.lower() not in (".html", ".htm") or page.is_dir() or not page.absolute().parent.is_dir():
         raise ReportError(f"--report {page}: expected the name of an .html file in a folder that exists")
     for folder in [] if embed else apart_from:
