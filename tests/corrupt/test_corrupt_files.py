@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from my_submission.src.audio import files as audio
 from my_submission.src.corrupt import command as corrupt
-from tests.helpers.corrupt import make_data, make_track, run, table, verify
+from tests.helpers.corrupt import make_data, make_track, run, spy_on_tracks, table, verify
+from tests.helpers.dead import leave_dead
 from tests.helpers.paths import digests
 
 
@@ -93,19 +94,18 @@ def test_an_interrupted_run_continues(
     assert run(capsys, *command[:2], tmp_path / "whole", *command[3:])[0] == 0
 
     def stop(*arguments: object) -> object:
-        places = [*map(str, arguments[:2])]
-        if any(".track 3.partial" in place for place in places):
+        if begun[-1:] == ["track 3"]:
             raise KeyboardInterrupt
         return original(*arguments)
 
     owner, name = (shutil, "copyfile") if module == "shutil" else (audio, "create")
     original = getattr(owner, name)
     monkeypatch.setattr(owner, name, stop)
+    begun = spy_on_tracks(monkeypatch)
     assert run(capsys, *command)[0] == 130
     monkeypatch.undo()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corrupt.jsonl", "track 0", "track 1", "track 2"]
-    (tmp_path / "out" / ".track 4.partial").mkdir()  # left by a run that was killed
-    (tmp_path / "out" / ".track 4.partial" / "left.wav").touch()
+    leave_dead(tmp_path / "out")
     before = (tmp_path / "out" / "track 1" / "bass.wav").stat().st_mtime_ns
     assert "in 5 tracks, 3 there already; truth" in run(capsys, *command)[1]
     assert (tmp_path / "out" / "track 1" / "bass.wav").stat().st_mtime_ns == before
