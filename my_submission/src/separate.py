@@ -29,6 +29,7 @@ from my_submission.src import report
 from my_submission.src.audio.files import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
 from my_submission.src.audio.prefetch import ReadAhead, prefetch
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import clear_dead
 from my_submission.src.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
     if rank == 0:
         _announce_reading(jobs, ranks)
+    for folder in {job.folder.parent for job in jobs}:
+        clear_dead(folder)
     separator = _open_separator(options, rank)
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:

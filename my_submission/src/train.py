@@ -51,9 +51,13 @@ def main(argv: Sequence[str]) -> int:
 
     from my_submission.src.runtime.compiling import translate_compile_errors
     from my_submission.src.training.distributed import join
+    from my_submission.src.training.run_folder import RunFolder
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
-    with join(use_cuda) as world, translate_compile_errors():
+    with join(use_cuda) as world, translate_compile_errors(), contextlib.ExitStack() as claim:
+        with world.fail_together():
+            if world.is_main:
+                claim.enter_context(RunFolder(options.model_path or options.config.parent, options.seed).claimed())
         return _start(options, world).train()
 
 

@@ -16,7 +16,7 @@ from my_submission.src.common import cli
 from my_submission.src.corrupt import CorruptError
 from my_submission.src.corrupt import command as corrupt
 from my_submission.src.corrupt.faults import Settings
-from tests.helpers.corrupt import NAMES, make_data, make_track, run
+from tests.helpers.corrupt import NAMES, make_data, make_track, run, spy_on_tracks
 from tests.helpers.paths import digests
 
 
@@ -200,13 +200,14 @@ def test_a_full_disk_leaves_whole_tracks_or_nothing(
     data, out = make_data(tmp_path / "in"), tmp_path / "deep" / "out"
 
     def fail(*arguments: object) -> object:
-        if any(f".track {at}.partial" in str(argument) for argument in arguments[:2]):
+        if begun[-1:] == [f"track {at}"]:
             raise OSError(errno.ENOSPC, "No space left on device")
         return original(*arguments)
 
     owner = shutil if function == "copyfile" else audio
     original = getattr(owner, function)
     monkeypatch.setattr(owner, function, fail)
+    begun = spy_on_tracks(monkeypatch)
     message = refused(capsys, "bleeding", data, out, "--rate", 0.5, "--seed", 8)
     assert str(out) in message
     assert "cannot be written (" in message

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from my_submission.src.challenge.archive import Archive, open_archive
 from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
@@ -138,16 +138,16 @@ def _new_configs(archive: Archive, folder: Path) -> dict[str, Config]:
 def _put_in_place(archive: Archive, paths: Sequence[str], folder: Path) -> list[Path]:
     """Unpack into a hidden folder first, and rename the files when all of them are complete."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as scratch:
+        with hidden_folder(folder) as scratch:
             for index, path in enumerate(tqdm(paths, desc="unpacking", leave=False, disable=None)):
-                with archive.unpacking(path) as file, (Path(scratch) / str(index)).open("wb") as copy:
+                with archive.unpacking(path) as file, (scratch / str(index)).open("wb") as copy:
                     shutil.copyfileobj(file, copy, 1 << 20)
             for path in paths:  # whatever is in the way is found before the first file is renamed
                 if (folder / path).is_dir():
                     raise CheckpointError(f"{folder / path}: is a folder, expected a file or a free name; move it")
                 (folder / path).parent.mkdir(exist_ok=True)
             for index, path in enumerate(paths):
-                (Path(scratch) / str(index)).replace(folder / path)
+                (scratch / str(index)).replace(folder / path)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); nothing was installed") from error
     return [folder / path for path in paths]

@@ -17,7 +17,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from my_submission.src import audio
 from my_submission.src.audio.files import AudioFile, Block
 from my_submission.src.audio.tracks import MIXTURE, Track, track_folders
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
 from my_submission.src.common.text import shown
@@ -239,9 +239,9 @@ def _score_member(wrapper: Wrapper, member: Model, folder: Path, references: Map
     """Return the SDR of another model on a track's folder. Its stems go through files like the ensemble's, but are not kept."""
     stems, sample_rates = member.separate_music_file(*audio.read(folder / "mixture.wav"))
     wrapper.check_output(stems, sample_rates)
-    with tempfile.TemporaryDirectory(prefix="member_", dir=wrapper.predictions_dir) as scratch:
-        wrapper.save_prediction(Path(scratch), stems, sample_rates)
-        return _scores(references, Path(scratch), "sdr")
+    with hidden_folder(wrapper.predictions_dir) as scratch:
+        wrapper.save_prediction(scratch, stems, sample_rates)
+        return _scores(references, scratch, "sdr")
 
 
 def _is_current(result: Result, wrapper: Wrapper) -> bool:
