@@ -104,13 +104,13 @@ def read_state_dict(file: str | Path | IO[bytes], name: str | None = None) -> di
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the file is untrusted, and torch.load can fail on it in any way
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-        raise CheckpointError(f"{name}: is damaged, or no state dict of tensors ({reason}); fetch it again") from error
+        raise CheckpointError(f"{name}: is damaged, or no plain state dict of tensors ({reason}); fetch it again") from error
     if isinstance(state, dict):
         state = next((state[key] for key in WRAPPERS if _is_state_dict(state.get(key)) and state[key]), state)
     if not _is_state_dict(state):
         within = [str(key) for key, value in state.items() if _is_state_dict(value)] if isinstance(state, dict) else []
         advice = f"; a state dict is there under {', '.join(map(repr, within))}; save that alone" if within else ""
-        raise CheckpointError(f"{name}: holds something else than a state dict, expected name -> tensor{advice}")
+        raise CheckpointError(f"{name}: holds something else than a plain state dict, expected name -> tensor{advice}")
     return state
 
 
@@ -175,7 +175,7 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> Separat
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         guess = "" if wrong[0].endswith("finite") else _looks_like(state, expected)
-        raise CheckpointError(f"{name}: does not fit its config: {'; '.join(wrong[:3])}{more}{guess}")
+        raise CheckpointError(f"{name}: does not fit its config.yaml: {'; '.join(wrong[:3])}{more}{guess}")
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 

@@ -81,10 +81,7 @@ def _checkpoints(folder: Path, seeds: Sequence[int] | None) -> dict[int, Path]:
     names = some([path.name for path in found])
     if len(last) != 1:
         raise CheckpointError(f"{folder}: holds {len(found)} checkpoints of one training ({names}); name one: --model FILE")
-    others = len(found) - 1
-    warnings.warn(
-        f"{folder}: takes {last[0].name} of {len(found)} checkpoints of one training, not the {others} others", stacklevel=4
-    )
+    warnings.warn(f"{folder}: holds {len(found)} checkpoints of one training; {last[0].name} is used alone", stacklevel=4)
     return {0: last[0]}
 
 

@@ -13,11 +13,13 @@ small ensemble that comes with the package.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -170,12 +172,17 @@ class Separator(BaseSeparator):
         samples = max(1, round(mixture.num_samples * self.sample_rate / mixture.sample_rate))  # at the networks' rate
         blocks = fix_length(samples, resample(mixture.blocks(), mixture.sample_rate, self.sample_rate))
         chunk = self.config.inference_chunk_size
+        level, scale = self._level(mixture) if self.config.inference.normalize else (0.0, 1.0)
+        if (level, scale) != (0.0, 1.0):
+            blocks = ((block - np.float32(level)) / np.float32(scale) for block in blocks)
         on_device = to_device((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
         how: dict[str, Any] = {"chunk": chunk, "overlap": self.overlap, "batch_size": self.ensemble.batch_size}
         if self.config.inference.procedure == "msst":
             pieces = msst(on_device, estimate, **how)
         else:
             pieces = overlap_add(on_device, estimate, **how, window=WINDOWS[self.config.inference.window](chunk))
+        if (level, scale) != (0.0, 1.0):
+            pieces = ((signal, estimates * scale + level) for signal, estimates in pieces)
         finished = self._finish(pieces, mono=mixture.channels == 1, share_residual=share_residual)
         stems = to_host(finished, self.device)
         if mixture.sample_rate == self.sample_rate:
@@ -186,6 +193,16 @@ class Separator(BaseSeparator):
         flat = (piece.reshape(sources * out_channels, -1) for piece in itertools.chain([first], stems))
         for piece in fix_length(mixture.num_samples, resample(flat, self.sample_rate, mixture.sample_rate)):
             yield piece.reshape(sources, out_channels, -1)
+
+    def _level(self, mixture: AudioStream) -> tuple[float, float]:
+        """Return the mean and the standard deviation of a song's mean over its channels; (0, 1) for a constant song."""
+        count, total, squares = 0, 0.0, 0.0
+        for block in mixture.blocks():
+            mono = block.mean(axis=0, dtype=np.float64)
+            count, total, squares = count + len(mono), total + mono.sum(), squares + np.square(mono).sum()
+        mean = total / count
+        variance = squares / count - mean**2
+        return (float(mean), math.sqrt(variance)) if variance > 1e-12 else (0.0, 1.0)
 
     def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Tensor]:
         """Share the residual and return to mono: (mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]."""
