@@ -195,7 +195,7 @@ def test_a_prefix_of_all_names_is_taken_off(prefix: str) -> None:
     network = load_network(config, {f"{prefix}{key}": value for key, value in good.items()}, "x")
     assert all(torch.equal(value, good[key]) for key, value in network.state_dict().items())
     mixed = {(key if key == NAME else f"{prefix}{key}"): value for key, value in good.items()}
-    with pytest.raises(CheckpointError, match="x: does not fit its config.yaml"):
+    with pytest.raises(CheckpointError, match=r"x: does not fit its config\.yaml"):
         load_network(config, mixed, "x")
 
 

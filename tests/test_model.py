@@ -18,7 +18,7 @@ from my_submission.src.common.plain_tree import ConfigError
 from my_submission.src.config import Config, load_config
 from my_submission.src.model import NETWORKS, TFCTDFNet, build_network
 from my_submission.src.model_config import OtherModelConfig
-from my_submission.src.network import SeparationNetwork
+from my_submission.src.runtime.network import SeparationNetwork
 from my_submission.src.separator import Separator
 from my_submission.src.stft import STFT
 from my_submission.src.training.trainer import Trainer

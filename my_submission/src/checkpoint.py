@@ -25,7 +25,7 @@ from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.config import Config
 from my_submission.src.model import build_network
-from my_submission.src.network import SeparationNetwork
+from my_submission.src.runtime.network import SeparationNetwork
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types of weights that are accepted
 INTEGERS = (torch.int64, torch.int32)  # types of counters, such as a batch norm's

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.compiling import Runner, compiled_runner, run_eagerly
 from my_submission.src.runtime.device import HALF, autocast_to, is_out_of_memory
+from my_submission.src.runtime.network import SeparationNetwork
 
 
 class SeparationError(UserError):

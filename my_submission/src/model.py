@@ -25,8 +25,8 @@ from torch.utils.checkpoint import checkpoint
 from my_submission.src.common.plain_tree import require
 from my_submission.src.config import Config
 from my_submission.src.model_config import TFC_TDF, ModelConfig
-from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.fused_norm import norm_activation
+from my_submission.src.runtime.network import SeparationNetwork
 from my_submission.src.stft import STFT
 
 

@@ -31,12 +31,12 @@ from my_submission.src.challenge.published import DOWNLOAD, INSTALL, published_c
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import Config
 from my_submission.src.ensemble import Ensemble, SeparationError
-from my_submission.src.foreign_config import load_any_config
-from my_submission.src.model_files import ModelFiles, find_model
-from my_submission.src.msst import msst
-from my_submission.src.network import SeparationNetwork
+from my_submission.src.family.foreign_config import load_any_config
+from my_submission.src.family.model_files import ModelFiles, find_model
+from my_submission.src.family.msst import msst
 from my_submission.src.overlap_add import WINDOWS, overlap_add
 from my_submission.src.runtime.device import pick_device, pick_precision
+from my_submission.src.runtime.network import SeparationNetwork
 from my_submission.src.runtime.transfer import to_device, to_host
 
 

@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from my_submission.src.common.errors import UserError
-from my_submission.src.network import SeparationNetwork
 from my_submission.src.runtime.device import is_out_of_memory
+from my_submission.src.runtime.network import SeparationNetwork
 
 BACKEND: str | Callable[..., Any] = "inductor"
 

@@ -16,7 +16,7 @@ from my_submission.src.audio.files import AudioArray
 from my_submission.src.checkpoint import CheckpointError, read_state_dict
 from my_submission.src.common.plain_tree import ConfigError
 from my_submission.src.config import load_config
-from my_submission.src.foreign_config import load_any_config
+from my_submission.src.family.foreign_config import load_any_config
 from my_submission.src.separator import Separator, open_model
 from tests.helpers.paths import GOLDEN
 

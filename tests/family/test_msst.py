@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from my_submission.src.msst import msst
+from my_submission.src.family.msst import msst
 from tests.test_overlap_add import in_blocks
 
 
