@@ -274,14 +274,14 @@ def test_folders_stand_for_the_audio_below_them(make_song: Song, tmp_path: Path)
         make_song(folder / name.replace("FLAC", "flac"), seconds=0.01)
     shutil.move(folder / "album" / "b.flac", folder / "album" / "b.FLAC")
     (folder / "cover.jpg").touch()
-    jobs = find_songs([folder, folder / "a.wav"], folder / "out", INSTRUMENTS).jobs
+    jobs = find_songs([folder, folder / "a.wav"], folder / "out", [INSTRUMENTS]).jobs
     assert [(job.path, job.folder) for job in jobs] == [
         (folder / "a.wav", folder / "out" / "a"),
         (folder / "album" / "b.FLAC", folder / "out" / "album" / "b"),
     ]
-    assert find_songs([Path("...mp3")], tmp_path, INSTRUMENTS).jobs[0].folder == tmp_path / "...mp3"
+    assert find_songs([Path("...mp3")], tmp_path, [INSTRUMENTS]).jobs[0].folder == tmp_path / "...mp3"
     with pytest.raises(AudioError, match="would both be written to"):
-        find_songs([Path("x/song.mp3"), Path("y/song.mp3")], tmp_path, INSTRUMENTS)
+        find_songs([Path("x/song.mp3"), Path("y/song.mp3")], tmp_path, [INSTRUMENTS])
 
 
 def test_the_main_command_lists_its_subcommands(run_python: Callable[..., object]) -> None:

@@ -102,7 +102,7 @@ def _find(options: argparse.Namespace) -> Found:
 
     order = load_config(model_folder(options.model) / "config.yaml", options.set).source_order
     replaced = [f"{name}.{options.format}" for name in order] if options.overwrite else []
-    return find_songs(options.inputs, options.out, {*order, *INSTRUMENTS}, replaced=replaced, marker=MARKER)
+    return find_songs(options.inputs, options.out, [order, INSTRUMENTS], replaced=replaced, marker=MARKER)
 
 
 def _announce_reading(found: Found, ranks: int) -> None:

@@ -1,6 +1,6 @@
 """Find the songs to separate, and the folder for the stems of each.
 
-    found = find_songs([Path("music"), Path("song.mp3")], out=Path("separated"), stems=["vocals", "other"])
+    found = find_songs([Path("music"), Path("song.mp3")], out=Path("separated"), stems=[("vocals", "other")])
     found.jobs          # [Job(path=Path("music/album/a.wav"), folder=Path("separated/album/a")), ...]
 
 A folder stands for the songs in it and below. Links to folders are followed, and each folder is searched once. Hidden files,
@@ -9,6 +9,7 @@ folders that systems leave behind and the command's own stems are passed over.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -20,9 +21,7 @@ from my_submission.src.common.text import shown
 
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # names of folders, in lower case
 # Formats of audio, alone or in a film, that libsndfile does not read.
-_OTHER = (
-    "3gp aac ac3 alac amr ape asf dff dsf dts eac3 m4a m4b m4p m4r mka mkv mov mp4 mpc oma ra shn spx tak tta webm wma wv"
-)
+_OTHER = "3gp aac ac3 alac amr ape asf dff dsf dts eac3 m4a m4b m4p m4r mka mkv mov mp4 mpc oma ra shn spx tak tta webm wma wv"
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHER.split())
 
 
@@ -44,17 +43,22 @@ class Found:
 
 
 def find_songs(
-    inputs: Sequence[Path], out: Path, stems: Collection[str], *, replaced: Collection[str] = (), marker: str | None = None
+    inputs: Sequence[Path],
+    out: Path,
+    stems: Sequence[Collection[str]],
+    *,
+    replaced: Collection[str] = (),
+    marker: str | None = None,
 ) -> Found:
     """Return a job for every song of the inputs. Its folder below `out` is the song's name, or its path below the input folder.
 
-    Files that are named like stems and lie in the folder of another song's job are this command's own output. A folder does
-    not stand for them; to separate them again, they are named themselves.
+    A folder does not stand for this command's own output in it. These are files named like stems in the folder of another
+    song's job, or in another folder with the name of a song if all stems are there. To separate them, name the files.
 
     Args:
         inputs: files and folders.
         out: folder for the stems. It may be one of the inputs, or lie above or below one.
-        stems: names of the stems, without suffix.
+        stems: sets of stems that belong together: their names, without suffix.
         replaced: names of the files that will be replaced in a job's folder, with suffix (default: none).
         marker: name of a file that marks folders to pass over (default: none).
 
@@ -149,16 +153,25 @@ def _is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK
 
 
-def _own_stems(jobs: Sequence[Job], stems: Collection[str]) -> set[Path]:
-    """Return the songs that are stems of another song: in that one's folder, and named like a stem."""
-    names = {f"{stem}.{container}" for stem in stems for container in SUBTYPES}
-    owners = {_real(job.folder): job.path for job in jobs}
+def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]]) -> set[Path]:
+    """Return the songs that are stems of another song; see `find_songs`."""
+    names = {f"{stem}.{container}" for together in stems for stem in together for container in SUBTYPES}
+    by_folder = {_real(job.folder): job.path for job in jobs}
+    by_name: dict[str, list[Path]] = {}
+    for job in jobs:
+        by_name.setdefault(job.folder.name, []).append(job.path)
+
+    @functools.cache
+    def has_all(folder: Path) -> bool:
+        sets = ([folder / f"{stem}.{container}" for stem in together] for together in stems for container in SUBTYPES)
+        return any(all(path.is_file() for path in paths) for paths in sets)
 
     def is_stem(song: Path, asked: tuple[Path, ...] = ()) -> bool:
         if song.name not in names or song in asked:
             return False
-        owner = owners.get(_real(song.parent))
-        return owner is not None and owner != song and not is_stem(owner, (*asked, song))
+        folder = _real(song.parent)
+        owners = [by_folder[folder]] if folder in by_folder else by_name.get(song.parent.name, []) if has_all(folder) else []
+        return any(owner != song and not is_stem(owner, (*asked, song)) for owner in owners)
 
     return {job.path for job in jobs if is_stem(job.path)}
 
