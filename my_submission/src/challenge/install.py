@@ -25,6 +25,7 @@ from my_submission.src import checkpoint
 from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
+from my_submission.src.common.text import shown
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     for path in install(options.archive, allow_unpublished=options.allow_unpublished):
-        print(f"installed {path}")
+        print(f"installed {shown(path)}")
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -171,9 +172,16 @@ class _Stop:
         if self.signal and self.last < last + 1:
             return
         self.signal = self.signal or number
+        if _is_being_imported("torch"):  # an exception there may abort the process; nothing is half-written yet
+            os._exit(128 + number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
+
+
+def _is_being_imported(name: str) -> bool:
+    """Whether the import of a module has begun and is not done."""
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

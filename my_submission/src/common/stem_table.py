@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import csv
 import numbers
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -47,6 +49,7 @@ def read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                         f"{path}, line {reader.line_num}: {found}; was it cut off, or saved with other separators?"
                     )
                 row = dict(zip(header, values, strict=True))
+                row |= {key: _as_file_name(row[key]) for key in KEYS}
                 stem = (row["track"], row["instrument"])
                 if not all(stem):
                     raise TableError(
@@ -92,6 +95,11 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object
             writer.writerows([_text(row[name]) for name in columns] for row in rows)
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _as_file_name(text: str) -> str:
+    """Return a name of a table, which is in UTF-8, as the system spells it in its own encoding."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape")) if sys.getfilesystemencoding() != "utf-8" else text
 
 
 def _text(value: object) -> str:
