@@ -22,6 +22,7 @@ from tqdm import tqdm
 from my_submission.src import report
 from my_submission.src.common import cli
 from my_submission.src.common.journal import Journal
+from my_submission.src.common.text import shown
 from my_submission.src.evaluation.evaluate import (
     JOURNAL,
     EnsembleModel,
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         raise EvaluationError(f"{out}: cannot be made ({error.strerror}); name another folder with --out") from error
     wrapper = AIcrowdWrapper(data, out, model=model)
-    print(f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} of {data} -> {out}", flush=True)
+    print(f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} of {shown(data)} -> {shown(out)}", flush=True)
     settings = settings_of_run(data, model, members)
     with Journal(out / JOURNAL, settings) as journal:
         results, failed = evaluate(wrapper, tracks, journal, members)
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
                 failed=failed,
                 embed=options.embed,
             )
-            print(f"report: {options.report}")
+            print(f"report: {shown(options.report)}")
         if not failed:
             journal.finish()
     return 1 if failed else 0

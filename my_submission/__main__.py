@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
-
-from my_submission.src.common import cli
 
 VERBS = {  # verb -> (module of the command in my_submission.src, line of the help)
     "separate": ("separate", "separate songs into stems"),
@@ -33,4 +33,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until cli.run takes over, nothing is half-written
+
+    from my_submission.src.common import cli
+
     sys.exit(cli.run(main))

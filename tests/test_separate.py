@@ -17,9 +17,11 @@ from torch import Tensor
 
 from my_submission.src import separate
 from my_submission.src.audio.files import AudioError, AudioFile
+from my_submission.src.audio.songs import find_songs
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.common import cli
 from my_submission.src.ensemble import Ensemble
+from my_submission.src.evaluation.results import INSTRUMENTS
 from my_submission.src.separator import Demo
 from tests.helpers.paths import GOLDEN, ROOT
 
@@ -152,7 +154,7 @@ def test_a_song_that_cannot_be_written_costs_no_other(
     status, printed, err = run(capsys, *songs, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", out)
     assert status == 2
     assert err.splitlines() == [
-        f"error: {out / 'b'}: cannot be written (no space left); is the disk full?",
+        f"error: {songs[1]}: {out / 'b'}: cannot be written (no space left); is the disk full?",
         "1 of 3 songs failed",
     ]
     assert [line.split(" -> ")[0] for line in printed.splitlines()[-2:]] == [str(songs[0]), str(songs[2])]
@@ -272,14 +274,14 @@ def test_folders_stand_for_the_audio_below_them(make_song: Song, tmp_path: Path)
         make_song(folder / name.replace("FLAC", "flac"), seconds=0.01)
     shutil.move(folder / "album" / "b.flac", folder / "album" / "b.FLAC")
     (folder / "cover.jpg").touch()
-    jobs = separate.find_jobs([folder, folder / "a.wav"], folder / "out")
+    jobs = find_songs([folder, folder / "a.wav"], folder / "out", [INSTRUMENTS]).jobs
     assert [(job.path, job.folder) for job in jobs] == [
         (folder / "a.wav", folder / "out" / "a"),
         (folder / "album" / "b.FLAC", folder / "out" / "album" / "b"),
     ]
-    assert separate.find_jobs([Path("...mp3")], tmp_path)[0].folder == tmp_path / "...mp3"
+    assert find_songs([Path("...mp3")], tmp_path, [INSTRUMENTS]).jobs[0].folder == tmp_path / "...mp3"
     with pytest.raises(AudioError, match="would both be written to"):
-        separate.find_jobs([Path("x/song.mp3"), Path("y/song.mp3")], tmp_path)
+        find_songs([Path("x/song.mp3"), Path("y/song.mp3")], tmp_path, [INSTRUMENTS])
 
 
 def test_the_main_command_lists_its_subcommands(run_python: Callable[..., object]) -> None:

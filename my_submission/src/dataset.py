@@ -246,7 +246,7 @@ def batches(
                 raise DatasetError(f"{batch}\nthe same command goes on from the last save once the file is as it was")
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # an error of the worker's own code
             raise
         reason = str(error).split("\n")[0].rstrip(".")
         raise DatasetError(f"{reason}: out of memory? Take fewer --num-workers; the same command goes on") from error

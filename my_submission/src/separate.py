@@ -4,57 +4,59 @@
     python -m my_submission separate music/ --model B --out stems --format flac --report page.html
     torchrun --nproc-per-node 4 -m my_submission separate music/
 
-The songs are files that libsndfile reads (wav, flac, mp3, ogg, opus, aiff); a folder stands for all such files in it and below.
+The songs are files that libsndfile reads (wav, flac, mp3, ogg, opus, aiff, ...); a folder stands for all such files in it and
+below. The stems may go to the folder of the songs: --out music.
 Songs that are already separated are skipped, so the same command continues after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
 from my_submission.src import report
-from my_submission.src.audio.files import SUBTYPES, SUFFIXES, AudioError, AudioFile, readable_seconds
-from my_submission.src.audio.prefetch import ReadAhead, prefetch
+from my_submission.src.audio.files import SUBTYPES, AudioError, AudioFile, readable_seconds
+from my_submission.src.audio.prefetch import ReadAhead, WriteBehind, prefetch
+from my_submission.src.audio.songs import Found, Job, find_songs, passed_over
 from my_submission.src.common import cli
 from my_submission.src.common.atomic import clear_dead
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.text import escaped, shown
+from my_submission.src.evaluation.results import INSTRUMENTS
+from my_submission.src.report.page import MARKER
 
 if TYPE_CHECKING:
     from my_submission.src.separator import Separator
 
-
-@dataclass(frozen=True)
-class Job:
-    """One song to separate."""
-
-    path: Path
-    folder: Path  # for its stems
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0, or 2 if a song could not be separated."""
     options = _parse(argv)
-    jobs = find_jobs(options.inputs, options.out)
+    found = _find(options)
+    jobs = found.jobs
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.report:
         inputs = [path for path in options.inputs if path.is_dir()]
-        below_out = options.out.resolve() in options.report.resolve().parents  # no songs are searched for there
+        below_out = options.out.resolve() in options.report.resolve().parents  # a later search passes the page's audio over
         report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
     if rank == 0:
-        _announce_reading(jobs, ranks)
+        _announce_reading(found, ranks)
     for folder in {job.folder.parent for job in jobs}:
         clear_dead(folder)
     separator = _open_separator(options, rank)
@@ -96,43 +98,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def find_jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Return a job for every song of the inputs. Its folder below `out` is the song's name, or its path below the input folder.
+def _find(options: argparse.Namespace) -> Found:
+    """Return the songs that the options name. Raises UserError, also for a model without a config."""
+    from my_submission.src.config import load_config
+    from my_submission.src.separator import model_folder
 
-    Raises AudioError for a folder without audio, and for two songs that would share a folder.
-    """
-    jobs: dict[Path, Job] = {}
-    for path in inputs:
-        songs = _audio_below(path, out) if path.is_dir() else [path]
-        if not songs:
-            raise AudioError(f"{path}: holds no audio, expected files ending in {' '.join(SUFFIXES)}")
-        for song in songs:
-            below = song.relative_to(path).parent if path.is_dir() else Path()
-            name = song.stem if song.stem.strip(".") else song.name  # "...mp3" has the stem ".."
-            job = Job(song, out / below / name)
-            other = jobs.setdefault(job.folder, job)
-            if other.path.resolve() != song.resolve():
-                raise AudioError(
-                    f"{other.path} and {song} would both be written to {job.folder}; separate them with another --out each"
-                )
-    return list(jobs.values())
+    order = load_config(model_folder(options.model) / "config.yaml", options.set).source_order
+    replaced = [f"{name}.{options.format}" for name in order] if options.overwrite else []
+    return find_songs(options.inputs, options.out, [order, INSTRUMENTS], replaced=replaced, marker=MARKER)
 
 
-def _audio_below(folder: Path, out: Path) -> list[Path]:
-    """Return the audio files in a folder and below, without hidden files and without those in `out`."""
-
-    def wanted(path: Path) -> bool:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden and out.resolve() not in path.resolve().parents
-
-    return sorted(filter(wanted, folder.rglob("*")))
-
-
-def _announce_reading(jobs: Sequence[Job], ranks: int) -> None:
+def _announce_reading(found: Found, ranks: int) -> None:
     """Print the number of songs and their duration. A file that cannot be read is reported later, in its turn."""
-    seconds = readable_seconds(job.path for job in jobs)
+    for line in passed_over(found):
+        print(f"warning: {line}", file=sys.stderr)
+    seconds, songs = readable_seconds(job.path for job in found.jobs), len(found.jobs)
     shared = f", shared by {ranks} processes" if ranks > 1 else ""
-    print(f"{len(jobs)} {'song' if len(jobs) == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
+    print(f"{songs} {'song' if songs == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
 
 
 def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
@@ -151,8 +133,8 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
         if separator.note:
             print(f"note: {separator.note}")
         print(
-            f"model {options.model}: seeds {', '.join(map(str, separator.checkpoints))} on {separator.device} in "
-            f"{separator.precision}, overlap {separator.overlap} -> {options.out}",
+            f"model {shown(options.model)}: seeds {', '.join(map(str, separator.checkpoints))} on {separator.device} in "
+            f"{separator.precision}, overlap {separator.overlap} -> {shown(options.out)}",
             flush=True,
         )
     return separator
@@ -171,64 +153,95 @@ def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Na
 
     Returns song -> reason for the songs that failed.
     """
-    failed = {}
-
-    def attempt(job: Job, step: Callable[[], Any]) -> Any:
-        try:
-            return step()
-        except UserError as error:
-            failed[str(job.path)] = str(error)
-            tqdm.write(f"error: {error}", file=sys.stderr)
-            return None
-
-    with ThreadPoolExecutor(1) as opener, ThreadPoolExecutor(1) as finisher:
-        finishing = None
-        songs = prefetch((opener.submit(_open, separator, job, options) for job in jobs), 1)
-        for job, song in zip(jobs, songs, strict=True):
-            finish = attempt(job, partial(_separate_one, separator, job, song, options, rank))
-            if finishing:
-                finishing.result()  # at most one unfinished song at a time
-            finishing = finisher.submit(attempt, job, finish) if finish else None
+    batch = _Batch(separator, options, rank)
+    batch.separate(jobs)
     if separator.redone_chunks:
         print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
-    return failed
+    return batch.failed
 
 
-def _open(separator: Separator, job: Job, options: argparse.Namespace) -> ReadAhead | None:
-    """Start to decode the song of a job. Return None if its stems are there already."""
-    stems = _stems(separator, job, options).values()
-    there = [path for path in stems if path.exists()]
-    if there and not options.overwrite:
-        if len(there) == len(stems):
+@dataclass
+class _Batch:
+    """The songs of one process. A song that fails costs no other, in whatever way it fails."""
+
+    separator: Separator
+    options: argparse.Namespace
+    rank: int
+    failed: dict[str, str] = field(default_factory=dict)  # song -> reason
+
+    def separate(self, jobs: Sequence[Job]) -> None:
+        """Separate the songs; see `separate_all`. After an interrupt, a song whose files take long to finish is deleted."""
+        finishing: Future[None] | None = None  # at most one unfinished song at a time
+        writers: list[WriteBehind] = []  # of that one, and of the song after it
+        opened = prefetch(map(self._open, jobs), 1)
+        with ThreadPoolExecutor(1) as finisher, contextlib.closing(opened):
+            try:
+                for job, song in zip(jobs, opened, strict=True):
+                    started = time.perf_counter()
+                    writer = self._attempt(job, partial(self._separate, job, song))
+                    writers += [writer] if writer else []
+                    if finishing:
+                        finishing.result()
+                    writers, finishing = [writer] if writer else [], None
+                    if writer:
+                        finishing = finisher.submit(self._attempt, job, partial(self._finish, job, writer, started))
+                if finishing:
+                    finishing.result()
+            except BaseException:
+                for writer in writers:
+                    writer.stop()
+                raise
+
+    def _attempt(self, job: Job, step: Callable[[], T]) -> T | None:
+        """Return the result of a step, or None if it fails; the reason is printed and noted, beginning with the song."""
+        try:
+            return step()
+        except Exception as error:
+            if not isinstance(error, (UserError, OSError, MemoryError)):  # an error of the program
+                tqdm.write(escaped(traceback.format_exc()), file=sys.stderr)
+            song, reason = shown(job.path), str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            reason = reason.replace(str(job.path), song)
+            self.failed[str(job.path)] = reason if reason.startswith(f"{song}:") else f"{song}: {reason}"
+            tqdm.write(f"error: {escaped(self.failed[str(job.path)])}", file=sys.stderr)
             return None
-        raise AudioError(f"{job.folder}: holds {there[0].name} of another run; --overwrite replaces it")
-    return ReadAhead(AudioFile(job.path))
 
+    def _open(self, job: Job) -> ReadAhead | Exception | None:
+        """Start to decode the song of a job. Return None if its stems are there already, or the error instead of raising it."""
+        try:
+            stems = _stems(self.separator, job, self.options).values()
+            there = [path for path in stems if path.exists()]
+            if there and not self.options.overwrite:
+                if len(there) == len(stems):
+                    return None
+                raise AudioError(f"{shown(job.folder)}: holds {there[0].name} of another run; --overwrite replaces it")
+            if job.folder.exists() and not job.folder.is_dir():
+                raise AudioError(f"{shown(job.folder)}: is a file, expected the place of a folder for the stems")
+            return ReadAhead(AudioFile(job.path))
+        except Exception as error:  # `_attempt` reports it when it is the song's turn
+            return error
 
-def _separate_one(
-    separator: Separator, job: Job, opened: Future[ReadAhead | None], options: argparse.Namespace, rank: int
-) -> Callable[[], None] | None:
-    """Separate one song. Return a function that waits for its files and prints the outcome; None if it was done already."""
-    song = opened.result()
-    if song is None:
-        tqdm.write(f"{job.path}: is done already, in {job.folder} (--overwrite does it again)")
-        return None
-    started, seconds = time.perf_counter(), song.num_samples / song.sample_rate
-    with cli.seconds_bar(separator, seconds, job.path.name, position=rank):
-        writer = separator.separate_to_folder(job.folder, song, container=options.format, subtype=options.subtype, wait=False)
+    def _separate(self, job: Job, song: ReadAhead | Exception | None) -> WriteBehind | None:
+        """Separate one song. Return its writer, which may still be finishing the files; None if it was done already."""
+        if isinstance(song, Exception):
+            raise song
+        if song is None:
+            tqdm.write(f"{shown(job.path)}: is done already, in {shown(job.folder)} (--overwrite does it again)")
+            return None
+        form = {"container": self.options.format, "subtype": self.options.subtype}
+        seconds = song.num_samples / song.sample_rate
+        with cli.seconds_bar(self.separator, seconds, shown(job.path.name), position=self.rank):
+            return self.separator.separate_to_folder(job.folder, song, **form, wait=False)
 
-    def finish() -> None:
+    def _finish(self, job: Job, writer: WriteBehind, started: float) -> None:
+        """Wait for the files of a song, and print the outcome."""
         gain = writer.wait()
-        taken = time.perf_counter() - started
-        line = f"{job.path} -> {job.folder}  ({taken:.1f} s, {taken / seconds:.2f} x its duration)"
+        taken, seconds = time.perf_counter() - started, writer.writer.num_samples / writer.writer.sample_rate
+        speed = f"({taken:.1f} s, {taken / seconds:.2f} x its duration)"
+        line = f"{shown(job.path)} -> {shown(job.folder)}  {speed}"
         if gain < 1:
-            decibels = 20 * math.log10(gain)
-            line += (
-                f"\n  all stems {decibels:.1f} dB, or {options.subtype} would clip (a wav of --subtype FLOAT keeps the level)"
-            )
+            lower = f"all stems {20 * math.log10(gain):.1f} dB, or {self.options.subtype} would clip"
+            line += f"\n  {lower} (a wav of --subtype FLOAT keeps the level)"
         tqdm.write(line)
-
-    return finish
 
 
 def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:
@@ -251,7 +264,7 @@ def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str
         "device": separator.device,
     }
     report.write_page(options.report, songs, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
-    print(f"report: {options.report}")
+    print(f"report: {shown(options.report)}")
 
 
 def _gather_failures(failed: dict[str, str]) -> dict[str, str]:

@@ -291,18 +291,23 @@ class Demo(Separator):
         super().__init__(self.default_folder if folder is None else folder, **options)
 
 
-MODELS = {"A": ModelA, "B": ModelB, "demo": Demo}
+MODELS: dict[str, type[ModelA] | type[Demo]] = {"A": ModelA, "B": ModelB, "demo": Demo}
 
 
 def open_model(model: str, **options: Any) -> Separator:
-    """Open the model that `--model` names: A, B, demo, or a folder with a config.yaml and checkpoints. Raises UserError."""
+    """Open the model that `--model` names: A, B, demo, a folder of ours or of another program, or a checkpoint. Raises UserError."""
+    folder = model_folder(model)
+    return MODELS[model](**options) if model in MODELS else Separator(folder, **options)
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder, or the checkpoint, of the model that `--model` names. Raises SeparationError if there is none."""
     if model in MODELS:
-        return MODELS[model](**options)
+        return MODELS[model].default_folder
     if not Path(model).exists():
-        raise SeparationError(
-            f"{model}: no such model, expected A, B, demo, a folder with a config and checkpoints, or a checkpoint"
-        )
-    return Separator(model, **options)
+        expected = "A, B, demo, a folder with a config and checkpoints, or a checkpoint"
+        raise SeparationError(f"{model}: no such model, expected {expected}")
+    return Path(model)
 
 
 def _at_least_one(name: str, value: int | None, default: int) -> int:

@@ -27,6 +27,7 @@ if not __package__:  # run as a script: replace this folder by the repository's 
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from my_submission.src.common import cli
+from my_submission.src.common.text import shown
 from my_submission.src.training import DEFAULT_THRESHOLD, TrainingError, launch
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
         threshold = DEFAULT_THRESHOLD if options.keep_threshold is None else options.keep_threshold
         tracks = keep_stems(tracks, options.keep, config, threshold=threshold, skip_bad_tracks=options.skip_bad_tracks)
         counts = kept_counts(tracks, training.instruments)
-        kept = f"--keep {options.keep} at a threshold of {threshold:g}: {counts}"
+        kept = f"--keep {shown(options.keep)} at a threshold of {threshold:g}: {counts}"
     validation = None
     if options.valid_path:
         from my_submission.src.training.validation import Validation
@@ -290,7 +291,7 @@ def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
     if done == training.num_steps:
         print(f"all {done} steps are done already")
     elif done:
-        print(f"going on from step {done}, saved in {plan.folder.path}")
+        print(f"going on from step {done}, saved in {shown(plan.folder.path)}")
     if options.compile and done < training.num_steps:
         print("the next step compiles the network first, which may take minutes")
     sys.stdout.flush()

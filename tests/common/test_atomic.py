@@ -234,3 +234,19 @@ def all_end_well() -> Callable[..., None]:
         assert [process.exitcode for process in started] == [0] * processes
 
     return run
+
+
+def test_a_signal_at_any_place_leaves_nothing_hidden(tmp_path: Path, run_python: Callable[..., object]) -> None:
+    """The exception of a signal's handler may come when a folder is made, and before any `finally` knows of it."""
+    code = f"""
+from pathlib import Path
+from my_submission.src.common import atomic
+def made(path):
+    path.mkdir()
+    raise SystemExit(143)
+atomic._make_folder = made
+with atomic.hidden_folder(Path({str(tmp_path)!r})):
+    pass
+"""
+    assert run_python("-c", code).returncode == 143
+    assert list(tmp_path.iterdir()) == []

@@ -101,7 +101,7 @@ def lane(number: int, part: str, track: str = "#track-1") -> str:
 def test_the_page_opens_with_its_names_pictures_and_chart(page: Browser) -> None:
     assert page.run("return document.title") == "Evaluation of <b>x</b>"
     heads = page.run("return [...document.querySelectorAll('h3')].map((head) => head.textContent)")
-    assert heads == [NAMES[0], ascii(NAMES[1])]
+    assert heads == [NAMES[0], repr(NAMES[1])]
     pictures = page.run("return [...document.querySelectorAll('.pictures img')].map((img) => [img.alt, img.complete])")
     assert len(pictures) == 2 * 9 * 2
     assert pictures[:2] == [["Waveform of mixture", True], ["Spectrogram of mixture", True]]

@@ -30,7 +30,8 @@ SUBTYPES = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")} 
 BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # subtype -> bytes per sample, where they are constant
 
 # The files that are looked for in a folder: all formats above, and others that libsndfile reads.
-SUFFIXES = tuple(dict.fromkeys([*(f".{name}" for name in SUBTYPES), ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"]))
+_READ = "mp3 mp2 ogg oga opus aif aiff aifc caf w64 rf64 bwf wave au snd"
+SUFFIXES = tuple(dict.fromkeys(f".{name}" for name in (*SUBTYPES, *_READ.split())))
 
 
 class AudioError(UserError):

@@ -57,6 +57,7 @@ class StemWriter:
         self.peak, self.gain = 0.0, 1.0
         self.written = 0  # samples per channel
         self.would_clip = False  # from then on, samples go to the float files
+        self.stopped = False  # another thread sets it to have a long gain pass end with KeyboardInterrupt
         self.partial: Path  # the hidden folder
         self.files: list[soundfile.SoundFile] = []
         self.cleanup = contextlib.ExitStack()
@@ -120,6 +121,8 @@ class StemWriter:
         with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
             for part in parts:
                 for block in soundfile.blocks(part, BLOCK, dtype="float32", always_2d=True):
+                    if self.stopped:
+                        raise KeyboardInterrupt
                     file.write(_rounded(block * np.float32(self.gain), self.subtype))
         rest.unlink()
         scaled.replace(path)

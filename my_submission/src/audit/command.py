@@ -47,7 +47,7 @@ from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
-from my_submission.src.common.text import shown, some
+from my_submission.src.common.text import escaped, shown, some
 from my_submission.src.training import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     marks = _marks_of([stem.key for stem in stems], marks, options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
-    print(f"{len(stems)} stems of {len(tracks)} {'track' if len(tracks) == 1 else 'tracks'} -> {options.out}", flush=True)
+    counted = f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'}"
+    print(f"{len(stems)} stems of {counted} -> {shown(options.out)}", flush=True)
     settings = separator.settings() | {"seconds of a window": options.seconds}
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
         measurements = measure_all(separator, stems, journal, options.seconds, failed)
@@ -109,10 +110,10 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
             failed=failed,
         )
         page.write_page(options.report, audited, options.suspects, separator, options.embed)
-        print(f"report: {options.report}")
+        print(f"report: {shown(options.report)}")
     sys.stdout.flush()
     for name, reason in failed.items():
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+        print(f"failed: {name}: {escaped(reason)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -199,7 +200,7 @@ def measure_all(
                     known[state] = _measure(separator, stem, state, seconds)
                 except UserError as error:
                     failed[stem.name] = " ".join(str(error).split())
-                    tqdm.write(f"{stem.name}: FAILED: {failed[stem.name]}")
+                    tqdm.write(f"{stem.name}: FAILED: {escaped(failed[stem.name])}")
                 else:
                     journal.append(known[state])
                 bar.update()
@@ -230,7 +231,7 @@ def _write_table(out: Path, scores: Sequence[StemScore], marks: Marks) -> list[S
     stem_table.write(out, COLUMNS, [stem.row() for stem in marked])
     if marks:
         print(f"{len(marks)} marks of the former table are kept")
-    print(f"table: {out}", flush=True)
+    print(f"table: {shown(out)}", flush=True)
     return marked
 
 

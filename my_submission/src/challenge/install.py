@@ -22,6 +22,7 @@ from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
 from my_submission.src.common.atomic import hidden_folder
+from my_submission.src.common.text import shown
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     for path in install(options.archive, allow_unpublished=options.allow_unpublished):
-        print(f"installed {path}")
+        print(f"installed {shown(path)}")
     return 0
 
 

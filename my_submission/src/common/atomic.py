@@ -6,6 +6,7 @@ folders. The unlocked ones belong to processes that were killed; the next write 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -22,6 +23,7 @@ from pathlib import Path
 from my_submission.src.common.locks import TRIES, Lock
 
 HIDDEN = re.compile(r"\.([0-9a-f]{8})-[0-9a-f]{8}\.partial")  # the machine, and a random number
+_made: set[tuple[int, Path]] = set()  # (process, path) of hidden files and folders that were not deleted or renamed yet
 DAY = 86400.0  # seconds after which the files of another machine, whose locks may be unknown here, count as abandoned
 
 
@@ -98,14 +100,24 @@ def _hidden(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         yield partial
     finally:
         _delete(partial)
+        _made.discard((os.getpid(), partial))
         if lock:
             lock.release()
+
+
+@atexit.register
+def _delete_made() -> None:
+    """Delete what a signal between making and yielding has left; its handler raises an exception at any place."""
+    for process, path in _made:
+        if process == os.getpid():
+            _delete(path)
 
 
 def _make_locked(parent: Path, make: Callable[[Path], object]) -> tuple[Path, Lock | None]:
     """Make something under a new hidden name and lock it; the lock is None where there are no locks."""
     for _ in range(TRIES):
         partial = parent / f".{_machine()}-{secrets.token_hex(4)}.partial"
+        _made.add((os.getpid(), partial))
         make(partial)
         try:
             return partial, Lock(partial)

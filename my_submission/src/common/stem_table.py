@@ -17,6 +17,8 @@ import codecs
 import csv
 import io
 import numbers
+import os
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,13 +56,14 @@ def read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                 found = f"{len(values)} values, expected the header's {len(header)}"
                 raise TableError(f"{where}: {found}; was it cut off, or saved with other separators?")
             row = dict(zip(header, values, strict=True))
+            if not is_utf8(*(row[name] for name in header if name not in KEYS)):
+                raise TableError(f"{where}: {SAVE_AGAIN}")
+            row |= {key: _as_file_name(row[key]) for key in KEYS}
             stem = (row["track"], row["instrument"])
             if not all(stem):
                 raise TableError(f"{where}: no track or no instrument; fill it in, or delete the line")
             if stem in lines:
                 raise TableError(f"{where}: {shown(*stem)} is there already, on line {lines[stem]}; delete one of them")
-            if not is_utf8(*(row[name] for name in header if name not in KEYS)):
-                raise TableError(f"{where}: {SAVE_AGAIN}")
             lines[stem] = reader.line_num
             rows.append(row)
     except csv.Error as error:
@@ -132,6 +135,11 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object
             writer.writerows([_text(row[name]) for name in columns] for row in rows)
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _as_file_name(text: str) -> str:
+    """Return a name of a table, which is in UTF-8, as the system spells it in its own encoding."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape")) if sys.getfilesystemencoding() != "utf-8" else text
 
 
 def _text(value: object) -> str:

@@ -42,6 +42,7 @@ from my_submission.src.audio.tracks import Track
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.atomic import atomic_folder
 from my_submission.src.common.journal import Journal, JournalError, is_blank, read_settings
+from my_submission.src.common.text import shown
 from my_submission.src.corrupt import CorruptError
 from my_submission.src.corrupt.faults import COLUMNS, LEVEL, Fault, Faults, Settings, draw_faults, with_stretches
 from my_submission.src.corrupt.sound import FaultyStem
@@ -180,7 +181,7 @@ def main(argv: Sequence[str]) -> int:
     listed = f" ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})" if kinds else ""
     tracks = len({row["track"] for row in rows})
     print(
-        f"{options.out}: {sum(kinds.values())} of {len(rows)} stems wrong{listed}, in {tracks} "
+        f"{shown(options.out)}: {sum(kinds.values())} of {len(rows)} stems wrong{listed}, in {tracks} "
         f"{'track' if tracks == 1 else 'tracks'}{f', {skipped} there already' if skipped else ''}; {TRUTH} says which"
     )
     return 0

@@ -33,7 +33,7 @@ from my_submission.src.common import cli
 from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
-from my_submission.src.common.text import shown
+from my_submission.src.common.text import escaped, shown
 from my_submission.src.evaluation.metrics import METRICS
 from my_submission.src.evaluation.results import INSTRUMENTS, ClippingCounter, Result, line, reference_files, score_files
 
@@ -177,11 +177,11 @@ def evaluate(
                 failed[track] = str(error)
             except Exception as error:  # a user's own model may fail in any way; the other tracks are still evaluated
                 failed[track] = f"{type(error).__name__}: {error}"
-                tqdm.write(traceback.format_exc(), file=sys.stderr)
+                tqdm.write(escaped(traceback.format_exc()), file=sys.stderr)
             else:
                 journal.append(result.entry())
                 results[track] = result
-            tqdm.write(f"{shown(track)}: {line(results[track]) if track in results else 'FAILED: ' + failed[track]}")
+            tqdm.write(f"{shown(track)}: {line(results[track]) if track in results else 'FAILED: ' + escaped(failed[track])}")
             sys.stdout.flush()
             bar.update()
     return [results[track] for track in tracks if track in results], failed

@@ -16,7 +16,7 @@ from my_submission.src.audio.files import AudioFile, Block
 from my_submission.src.audio.tracks import Track, TrackError
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
-from my_submission.src.common.text import shown, some
+from my_submission.src.common.text import escaped, shown, some
 from my_submission.src.evaluation.metrics import METRICS, MetricError, refuse_other_shape
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")  # the challenge's, in its order
@@ -185,7 +185,7 @@ def print_report(results: Sequence[Result], failed: Mapping[str, str], redone_ch
         print(f"{redone_chunks} chunks overflowed in half precision and were done again in fp32")
     sys.stdout.flush()
     for track, reason in failed.items():
-        print(f"failed: {shown(track)}: {reason}", file=sys.stderr)
+        print(f"failed: {shown(track)}: {escaped(reason)}", file=sys.stderr)
 
 
 def _print_scores(scored: Sequence[Result], separated: int, failed: int) -> None:

@@ -20,6 +20,7 @@ from my_submission.src import audio
 from my_submission.src.common import cli
 from my_submission.src.common.atomic import atomic_folder, clear_dead
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.text import shown
 from my_submission.src.synth.mix import record, to_16_bits
 from my_submission.src.synth.score import INSTRUMENTS
 from my_submission.src.synth.waves import RATE, samples
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     for seed in tqdm(seeds, desc=str(options.out), unit="song", disable=None):
         made += write_song(options.out / f"song_{seed:06d}", seed, options.seconds)
     skipped = f", {len(seeds) - made} there already" if made < len(seeds) else ""
-    print(f"{options.out}: {made} {'song' if made == 1 else 'songs'} of {options.seconds:g} s made{skipped}")
+    print(f"{shown(options.out)}: {made} {'song' if made == 1 else 'songs'} of {options.seconds:g} s made{skipped}")
     return 0
 
 

@@ -127,7 +127,7 @@ class Run:
         if step == self.num_steps:
             save_checkpoint(self.trainer.ema.state_dict(), result)
             self.tally.write(self.folder.masked_table)
-            print(f"finished: {result}", flush=True)
+            print(f"finished: {shown(result)}", flush=True)
         else:
             print(f"stopped after step {step}, saved; the same command goes on from there", flush=True)
 
