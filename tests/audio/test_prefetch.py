@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from my_submission.src.audio import prefetch as prefetch_module
+from my_submission.src.audio import stem_writer
 from my_submission.src.audio.files import BLOCK, AudioArray, AudioError, AudioFile
 from my_submission.src.audio.prefetch import READ_AHEAD, WRITE_BEHIND, ReadAhead, WriteBehind, prefetch
 from my_submission.src.audio.stem_writer import StemWriter
@@ -53,6 +56,62 @@ def test_closing_waits_for_the_thread() -> None:
     assert begun.wait(60)
     few.close()
     assert done.is_set()
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory"), KeyboardInterrupt(), SystemExit(3), RuntimeError("cut off")])
+def test_an_error_of_any_kind_is_raised_once(error: BaseException) -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise error
+
+    few = prefetch(items(), 3)
+    assert next(few) == 0
+    with pytest.raises(type(error)) as found:
+        next(few)
+    assert found.value is error
+    assert list(few) == []
+
+
+def test_a_slow_disk_does_not_keep_the_process(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    program = """
+import threading, time
+from my_submission.src.audio.prefetch import prefetch
+
+def items():
+    yield 0
+    started.set()
+    time.sleep(60)
+
+started = threading.Event()
+few = prefetch(items(), 2)
+assert next(few) == 0
+started.wait()
+begun = time.monotonic()
+few.close()
+print(time.monotonic() - begun)
+"""
+    begun = time.monotonic()
+    result = run_python("-c", program)
+    assert float(result.stdout) < 5
+    assert time.monotonic() - begun < 30
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("end", ["close", "del"])
+def test_the_source_is_closed_with_its_iterator(end: str) -> None:
+    def items() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.set()
+
+    closed = threading.Event()
+    few = prefetch(items(), 1)
+    next(few)
+    if end == "close":
+        few.close()
+    del few
+    assert closed.wait(60)
 
 
 def test_a_stream_is_decoded_before_its_blocks_are_asked_for() -> None:
@@ -142,6 +201,52 @@ def test_a_block_that_cannot_be_written_leaves_nothing(tmp_path: Path, failing: 
     with pytest.raises(AudioError, match="is the disk full"):
         write_all()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_the_block_does_not_hide_that_of_the_disk(tmp_path: Path) -> None:
+    class Full(StemWriter):
+        def write(self, block: np.ndarray) -> None:
+            raise AudioError("is the disk full?")
+
+    with (
+        pytest.warns(UserWarning, match="is the disk full"),
+        pytest.raises(AudioError, match="NaN"),
+        WriteBehind(Full(tmp_path / "out", ["a", "b"], 8000, 1, 5000)) as behind,
+    ):
+        behind.write(stems(1)[0])
+        behind.writes[0].exception()  # waits
+        raise AudioError("NaN")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_ends_a_long_gain_pass_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(samples: np.ndarray, subtype: str) -> np.ndarray:
+        passes.set()
+        time.sleep(0.2)
+        return rounded(samples, subtype)
+
+    monkeypatch.setattr(prefetch_module, "PATIENCE", 0.1)
+    rounded, passes = stem_writer._rounded, threading.Event()
+    blocks = stems(1, level=1.5)
+    with WriteBehind(StemWriter(tmp_path / "out", ["a", "b"], 8000, 1, 100 * BLOCK)) as behind:
+        behind.write(np.tile(blocks[0], 100 * BLOCK // 1000 + 1)[..., : 100 * BLOCK])
+        behind.writes[0].result()
+        monkeypatch.setattr(stem_writer, "_rounded", slow)
+    assert passes.wait(60)
+    begun = time.monotonic()
+    behind.stop()
+    assert time.monotonic() - begun < 5
+    with pytest.raises(KeyboardInterrupt):
+        behind.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_waits_a_second_for_files_that_are_almost_complete(tmp_path: Path) -> None:
+    with WriteBehind(StemWriter(tmp_path / "out", ["a", "b"], 8000, 1, 1000)) as behind:
+        behind.write(stems(1)[0])
+    behind.stop()
+    assert behind.wait() == 1
+    assert soundfile.info(tmp_path / "out" / "a.wav").frames == 1000
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class AudioFile:
                 raise self._cut_off_at(length, file.frames)
         self.lengths.append(length)
         if part.note:
-            warnings.warn(f"{self.name}: {part.note}", stacklevel=4)
+            warnings.warn(f"{self.name}: {part.note}", stacklevel=1)  # one place, so that each is shown once
 
     @property
     def seconds(self) -> float:
