@@ -11,6 +11,7 @@ from collections.abc import Sequence
 VERBS = {  # verb -> (module of the command in my_submission.src, line of the help)
     "separate": ("separate", "separate songs into stems"),
     "train": ("train", "train a network on a folder of tracks"),
+    "inspect": ("family.inspect", "print what a model is: its stems, size, procedure and cost"),
     "install": ("challenge.install", "install the published checkpoints"),
     "synth": ("synth.command", "synthesize songs for tests and demos"),
     "audit": ("audit.command", "find stems that do not match their names"),

@@ -48,9 +48,10 @@ T = TypeVar("T")
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0, or 2 if a song could not be separated."""
     options = _parse(argv)
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    _choose_model(options, rank)
     found = _find(options)
     jobs = found.jobs
-    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.report:
         inputs = [path for path in options.inputs if path.is_dir()]
         below_out = options.out.resolve() in options.report.resolve().parents  # a later search passes the page's audio over
@@ -75,9 +76,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="songs, or folders of songs")
     parser.add_argument(
         "--model",
-        default="A",
-        metavar="A|B|demo|DIR",
-        help="model that separates; DIR holds config.yaml and checkpoints (default: A)",
+        metavar="A|B|demo|DIR|FILE",
+        help="model that separates; DIR holds a config and checkpoints of any public MDX23C model, FILE is one of its "
+        "checkpoints (default: A, or demo if A's checkpoints are not installed)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("separated"), metavar="DIR", help="folder for the stems (default: separated)"
@@ -98,12 +99,24 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _choose_model(options: argparse.Namespace, rank: int) -> None:
+    """Set the model if the options name none, and print a line if the demo has to do."""
+    from my_submission.src.separator import default_model
+
+    if options.model is None:
+        options.model = default_model()
+        if options.model == "demo" and rank == 0:
+            print("no --model is named, and no published checkpoints are installed: the small demo that comes along separates")
+
+
 def _find(options: argparse.Namespace) -> Found:
     """Return the songs that the options name. Raises UserError, also for a model without a config."""
-    from my_submission.src.config import load_config
+    from my_submission.src.family.foreign_config import load_any_config
+    from my_submission.src.family.model_files import find_config
     from my_submission.src.separator import model_folder
 
-    order = load_config(model_folder(options.model) / "config.yaml", options.set).source_order
+    config = options.config or find_config(model_folder(options.model))
+    order = load_any_config(config, options.set).source_order
     replaced = [f"{name}.{options.format}" for name in order] if options.overwrite else []
     return find_songs(options.inputs, options.out, [order, INSTRUMENTS], replaced=replaced, marker=MARKER)
 

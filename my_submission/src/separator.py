@@ -294,8 +294,14 @@ class Demo(Separator):
 MODELS: dict[str, type[ModelA] | type[Demo]] = {"A": ModelA, "B": ModelB, "demo": Demo}
 
 
+def default_model() -> str:
+    """Return the model that separates songs if none is named: A, or the demo if A's checkpoints are not installed."""
+    folder = ModelA.default_folder
+    return "A" if all((folder / name).is_file() for name in ModelA.default_checkpoints) else "demo"
+
+
 def open_model(model: str, **options: Any) -> Separator:
-    """Open the model that `--model` names: A, B, demo, a folder of ours or of another program, or a checkpoint. Raises UserError."""
+    """Open the model that `--model` names: A, B, demo, a folder of ours or of others, or a checkpoint. Raises UserError."""
     folder = model_folder(model)
     return MODELS[model](**options) if model in MODELS else Separator(folder, **options)
 
@@ -305,7 +311,7 @@ def model_folder(model: str) -> Path:
     if model in MODELS:
         return MODELS[model].default_folder
     if not Path(model).exists():
-        expected = "A, B, demo, a folder with a config and checkpoints, or a checkpoint"
+        expected = "A, B, demo or a folder with a config and checkpoints, or a checkpoint"
         raise SeparationError(f"{model}: no such model, expected {expected}")
     return Path(model)
 

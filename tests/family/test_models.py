@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
+from my_submission.__main__ import main
+from my_submission.src import separator
 from my_submission.src.audio.files import AudioArray
 from my_submission.src.checkpoint import CheckpointError, read_state_dict
+from my_submission.src.common import cli
 from my_submission.src.common.plain_tree import ConfigError
 from my_submission.src.config import load_config
 from my_submission.src.family.foreign_config import load_any_config
@@ -213,3 +217,42 @@ def test_a_normalised_song_is_separated_at_its_own_level(folder: Path) -> None:
     level, scale = mono.mean(), mono.std()
     expected = plain.separate_array(AudioArray((mixture - level) / scale, 44100)) * scale + level
     np.testing.assert_allclose(model.separate_array(AudioArray(mixture, 44100)), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_command_line_takes_a_checkpoint_its_config_and_a_procedure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_song: Callable[..., Path]
+) -> None:
+    config = next(folder.glob("*.yaml")).rename(tmp_path / "away.yaml")
+    command = ["separate", str(make_song(tmp_path / "song.wav")), "--model", str(checkpoint_of(folder)), "--device", "cpu"]
+    out = ["--out", str(tmp_path / "out"), "--subtype", "FLOAT"]
+    assert cli.run(main, [*command, *out]) == 2
+    assert "config.yaml: cannot be read" in capsys.readouterr().err
+    assert cli.run(main, [*command, *out, "--config", str(config)]) == 0
+    first = soundfile.read(tmp_path / "out" / "song" / "vocals.wav")[0]
+    assert cli.run(main, [*command, *out, "--config", str(config), "--procedure", "uvr", "--overwrite"]) == 0
+    assert not np.array_equal(soundfile.read(tmp_path / "out" / "song" / "vocals.wav")[0], first)
+
+
+def test_inspect_says_what_a_model_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(main, ["inspect", str(FAMILY / "single_target"), "--device", "cpu"]) == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    values = {name: value.strip() for name, value in lines.items()}
+    assert values["stems"] == "similarity (of similarity, difference)"
+    assert values["parameters"] == "36,848 in each of 1 networks"
+    assert values["procedure"] == "msst"
+    assert values["chunk"] == "3968 samples, 0.09 s at 44100 Hz, 2 channels"
+    assert values["licence"].startswith("unknown")
+
+
+def test_without_a_model_and_checkpoints_the_demo_separates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, make_song: Callable[..., Path]
+) -> None:
+    monkeypatch.setattr(separator.ModelA, "default_folder", tmp_path)
+    song = make_song(tmp_path / "song.wav")
+    assert cli.run(main, ["separate", str(song), "--out", str(tmp_path / "out"), "--fast", "--device", "cpu"]) == 0
+    assert "no published checkpoints are installed: the small demo that comes along separates" in capsys.readouterr().out
+    assert cli.run(main, ["separate", str(song), "--out", str(tmp_path / "out"), "--model", "A"]) == 2
+    assert separator.default_model() == "demo"
+    for name in separator.ModelA.default_checkpoints:
+        (tmp_path / name).touch()
+    assert separator.default_model() == "A"

@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
@@ -86,6 +87,17 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         choices=("yes", "no"),
         help="compile the network before the first song (1 to 2 minutes), then run faster (default: no)",
     )
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the model's config (default: config.yaml in its folder, or the only config there)",
+    )
+    add(
+        "--procedure",
+        choices=("published", "uvr", "msst"),
+        help="how songs are cut into chunks: like the challenge's entry, UVR or MSST (default: like the program of the config)",
+    )
     add_override_option(parser)
 
 
@@ -102,8 +114,11 @@ def ensemble_options(arguments: argparse.Namespace) -> dict[str, Any]:
         options |= {"overlap": arguments.overlap or 2, "seeds": arguments.seeds or [0]}
     if arguments.compile == "yes":  # left out otherwise, because a user's model class may not accept it
         options["compile"] = True
-    if arguments.set:  # the same
-        options["overrides"] = arguments.set
+    overrides = [*arguments.set, *([f"inference.procedure={arguments.procedure}"] if arguments.procedure else [])]
+    if overrides:  # the same
+        options["overrides"] = overrides
+    if arguments.config:  # the same
+        options["config"] = arguments.config
     return options
 
 
