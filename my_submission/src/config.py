@@ -147,7 +147,7 @@ class InferenceConfig:
     batch_size: int  # chunks that go through the network together
     dim_t: int  # STFT frames of a chunk; may be longer than in training
     num_overlap: int  # chunks that cover each sample
-    window: str = "rectangular"  # a name in overlap_add.WINDOWS; with hann a chunk counts less towards its ends
+    window: str = "rectangular"  # weights of a chunk, by a name in overlap_add.WINDOWS; the procedure msst has its own
     residual_shares: tuple[float, ...] | None = None  # each source's share of mixture - sum of estimates; None: the procedure's
     procedure: str = "published"  # or uvr: without the residual; or msst: reflected borders, its window, no residual
     normalize: bool = False  # remove the song's mean and scale before separation, and restore them afterwards
@@ -156,10 +156,6 @@ class InferenceConfig:
         require_positive(self, "inference", "batch_size", "dim_t", "num_overlap")
         require(self.window in WINDOWS, f"inference.window is {self.window!r}, expected {' or '.join(WINDOWS)}")
         require(self.procedure in PROCEDURES, f"inference.procedure is {self.procedure!r}, expected {' or '.join(PROCEDURES)}")
-        require(
-            self.procedure != "msst" or self.window == "rectangular",
-            f"inference.window is {self.window}, but inference.procedure is msst, which has a window of its own",
-        )
         shares = self.residual_shares or ()
         require(
             all(share >= 0 for share in shares) and sum(shares) < 1 + 1e-6,

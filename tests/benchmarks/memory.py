@@ -2,6 +2,7 @@
 
     python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes; needs about 8 GB of disk
     python tests/benchmarks/memory.py --seconds 120 3600 --rounds 3      # medians, for a machine whose speed varies
+    python tests/benchmarks/memory.py --procedure msst
 
 For each length, a new process separates a wav file into four 16-bit stems, with a small network of random weights.
 """
@@ -47,13 +48,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[120, 600, 3600], help="lengths (default: 120 600 3600)")
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each length; medians are printed (default: 1)")
+    procedures = ("published", "uvr", "msst")
+    parser.add_argument("--procedure", default="published", choices=procedures, help="of the chunks (default: published)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per length instead of the table")
     parser.add_argument("--child", nargs=3, metavar=("SONG", "MODEL", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         separate(*map(Path, options.child))
         return
-    rounds = [[measure(seconds) for seconds in options.seconds] for _ in range(options.rounds)]
+    rounds = [[measure(seconds, options.procedure) for seconds in options.seconds] for _ in range(options.rounds)]
     rows = [{key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)]
     if options.json:
         print("\n".join(map(json.dumps, rows)))
@@ -65,12 +68,13 @@ def main() -> None:
         print(f"{row['seconds']:9.0f} {row['peak_mb']:9.1f} {above:+17.1f} {row['seconds_taken']:9.1f} {pace:18.4f}")
 
 
-def measure(seconds: float) -> dict[str, float]:
+def measure(seconds: float, procedure: str = "published") -> dict[str, float]:
     """Measure the peak resident memory and the time of a song with that length, in a new process."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_song(folder / "song.wav", seconds)
-        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+        inference = {**CONFIG["inference"], "procedure": procedure}
+        (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "inference": inference}))
         command = [sys.executable, __file__, "--child", str(folder / "song.wav"), str(folder), str(folder / "out")]
         output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {"seconds": seconds, **json.loads(output)}
