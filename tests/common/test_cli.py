@@ -28,6 +28,7 @@ def main(argv):
         finally:
             print("deleting", flush=True)
             time.sleep(0.5)
+            print("deleted", flush=True)
 
 sys.exit(cli.run(main))
 """
@@ -81,8 +82,8 @@ def test_a_signal_ends_the_command_with_nothing_half_written(
     process.send_signal(number)
     assert process.stdout.readline() == "deleting\n"
     process.send_signal(number)  # an impatient user, or a batch system that signals twice
-    _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (status, message)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (status, "deleted\n", message)
     assert list(tmp_path.iterdir()) == []
 
 
