@@ -15,6 +15,7 @@ from my_submission.src.audio.files import AudioArray, write
 from my_submission.src.evaluation.metrics import global_sdr
 from my_submission.src.evaluation.results import INSTRUMENTS
 from my_submission.src.separator import Separator
+from tests.benchmarks.measuring import ranks_of_steps
 from tests.helpers.paths import ROOT
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
@@ -56,10 +57,11 @@ def test_quality_scores_every_setting(small_model: Path, tmp_path: Path, run_pyt
     assert [row["s_per_s"] for row in rows] == sorted(row["s_per_s"] for row in rows)
     assert all(row["s_per_s"] == median(row["paces"]) and len(row["paces"]) == 2 for row in rows)
     by_setting = {(len(row["seeds"]), row["overlap"], row["window"]): row for row in rows}
-    assert len(by_setting) == len(rows) == 10
+    assert len(by_setting) == len(rows) == 13
     published, hann = by_setting[3, 8, "rectangular"], by_setting[1, 2, "hann"]
+    assert 0 <= published["steps"] <= 1
     assert (published["note"], published["difference_db"], published["agreement_db"]) == ("published, the config's", 0, None)
-    assert by_setting[1, 2, "rectangular"]["note"] == "`--fast`"
+    assert (by_setting[1, 2, "rectangular"]["note"], by_setting[1, 2, "rectangular"]["steps"]) == ("`--fast`", None)
 
     config = yaml.safe_load((small_model / "config.yaml").read_text())
     config["inference"]["window"] = "hann"
@@ -70,6 +72,17 @@ def test_quality_scores_every_setting(small_model: Path, tmp_path: Path, run_pyt
     scores = [global_sdr(beginning[name], estimate) for name, estimate in zip(separator.source_order, estimates, strict=True)]
     assert hann["sdr_db"] == pytest.approx(fmean(scores), abs=1e-3)
     assert hann["difference_db"] == pytest.approx(hann["sdr_db"] - published["sdr_db"])
+
+
+def test_a_step_ranks_above_its_neighbours() -> None:
+    stems = np.random.default_rng(0).standard_normal((2, 9000, 1)).astype(np.float32).cumsum(axis=1)
+    places = range(0, 9000, 100)
+    assert 0.4 < median(ranks_of_steps(stems, places)) < 0.6
+    stems[0, 5000:] += 100
+    assert ranks_of_steps(stems, [5000])[0] > 0.999
+    assert max(ranks_of_steps(stems, [4997, 5003])) < 0.999  # only the two second differences with both samples count
+    assert ranks_of_steps(stems[:1], [2001, 6999]) == []
+    assert ranks_of_steps(0 * stems, places) == []
 
 
 def test_speed_compares_equal_estimates(tmp_path: Path, run_python: Callable[..., object]) -> None:

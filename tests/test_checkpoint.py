@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from my_submission.src.checkpoint import (
     save_checkpoint,
 )
 from my_submission.src.config import load_config
+from my_submission.src.model import build_network
 from tests.helpers.paths import GOLDEN
 
 
@@ -100,6 +103,132 @@ def test_weights_load_strictly() -> None:
     network = load_network(config, good, "some file")
     assert not network.training
     assert all(torch.equal(value, good[key]) for key, value in network.state_dict().items())
+
+
+NAME = "first_conv.weight"
+QUANTIZED = lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)  # noqa: E731
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns that quantized and sparse CSR tensors are old or new
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda tensor: (tensor * 100).to(torch.int8), "int8"),
+        (lambda tensor: tensor.long(), "int64"),
+        (lambda tensor: tensor > 0, "bool"),
+        (lambda tensor: tensor + 1j, "complex64"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (QUANTIZED, r"quantized \(qint8\)"),
+        (lambda tensor: tensor.to_sparse(), "stored as sparse_coo"),
+        (lambda tensor: tensor.flatten(1).to_sparse_csr(), "stored as sparse_csr"),
+        (lambda tensor: tensor.to("meta"), "a meta tensor, which holds no numbers"),
+        (lambda tensor: torch.nested.nested_tensor([tensor, tensor]), "a nested tensor"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_tensors_that_are_not_plain_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], kind: str, known: bool
+) -> None:
+    config, folder = load_config(GOLDEN / "instance_gelu" / "config.yaml"), tmp_path
+    good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
+    key = NAME if known else "extra"
+    torch.save({**good, key: change(good[NAME])}, folder / "x.ckpt")
+    with pytest.raises(CheckpointError) as refusal:
+        load_network(config, read_state_dict(folder / "x.ckpt"), "some file")
+    message = str(refusal.value)
+    assert "\n" not in message
+    expected = f"^some file: {key} is {kind}, expected an ordinary tensor of floating-point numbers$"
+    assert re.search(expected, message) or re.search("is damaged, or no plain state dict", message)  # torch may refuse first
+    if "nested" not in kind:
+        assert re.search(expected, message)
+
+
+class OwnTensor(torch.Tensor):
+    """A subclass, which may compute other results than a tensor."""
+
+
+def test_subclasses_of_tensors_are_refused_and_parameters_accepted() -> None:
+    config = load_config(GOLDEN / "instance_gelu" / "config.yaml")
+    good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
+    with pytest.raises(CheckpointError, match=f"^x: {NAME} is of the class OwnTensor, expected an ordinary tensor"):
+        load_network(config, {**good, NAME: good[NAME].as_subclass(OwnTensor)}, "x")
+    load_network(config, {**good, NAME: torch.nn.Parameter(good[NAME])}, "x")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_floating_point_types_are_converted(dtype: torch.dtype) -> None:
+    config = load_config(GOLDEN / "instance_gelu" / "config.yaml")
+    good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
+    network = load_network(config, {key: value.to(dtype) for key, value in good.items()}, "x")
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+    assert torch.equal(network.state_dict()[NAME], good[NAME].to(dtype).float())
+    if dtype == torch.float64:  # finite, but not in float32
+        with pytest.raises(CheckpointError, match=f"{NAME} is not finite"):
+            load_network(config, {**good, NAME: good[NAME].double() * 1e300}, "x")
+
+
+def test_a_batch_norms_counter_may_be_an_integer() -> None:
+    config = load_config(GOLDEN / "full_band_three_stems" / "config.yaml", ["model.norm=BatchNorm"])
+    state = build_network(config).state_dict()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    assert counters
+    load_network(config, state, "x")
+    load_network(config, {key: value.half() for key, value in state.items()}, "x")
+    with pytest.raises(CheckpointError, match=f"{counters[0]} is bool, expected"):
+        load_network(config, {**state, counters[0]: torch.tensor(True)}, "x")
+
+
+def test_a_huge_or_empty_shape_is_compared_before_anything_is_computed() -> None:
+    config = load_config(GOLDEN / "instance_gelu" / "config.yaml")
+    good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
+    for tensor, shape in ((torch.zeros(1).expand(1 << 50), r"\[1125899906842624\]"), (torch.tensor(1.0), r"\[\]")):
+        with pytest.raises(CheckpointError, match=rf"{NAME} is {shape}, expected \[8, 16, 1, 1\]"):
+            load_network(config, {**good, NAME: tensor}, "x")
+    with pytest.raises(CheckpointError, match="extra is unknown to the config"):
+        load_network(config, {**good, "extra": torch.zeros(1).expand(1 << 50)}, "x")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "adds"),
+    [
+        ("module.", ", as DataParallel adds it"),
+        ("_orig_mod.", ", as torch.compile adds it"),
+        ("module._orig_mod.", ", as DataParallel and torch.compile adds it"),
+        ("model.network.", ""),
+    ],
+)
+def test_a_prefix_of_all_names_is_named(prefix: str, adds: str) -> None:
+    config = load_config(GOLDEN / "instance_gelu" / "config.yaml")
+    good = read_state_dict(GOLDEN / "instance_gelu" / "weights.ckpt")
+    with pytest.raises(CheckpointError) as refusal:
+        load_network(config, {f"{prefix}{key}": value for key, value in good.items()}, "x")
+    assert str(refusal.value) == (
+        f"x: all its names begin with {prefix!r}{adds}, expected {next(iter(good))!r} and so on; save the state dict of the "
+        "network inside, or take the prefix off"
+    )
+
+
+def test_a_state_dict_inside_another_is_named(tmp_path: Path) -> None:
+    state = {NAME: torch.zeros(1)}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"expected name -> tensor, which it holds under 'state_dict'; save that alone$"):
+        read_state_dict(tmp_path / "x.ckpt")
+    torch.save({3: torch.zeros(1)}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"expected name -> tensor$"):
+        read_state_dict(tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere/x\.ckpt: cannot be written \(No such file or directory\)"):
+        save_checkpoint({"a": torch.zeros(1)}, tmp_path / "nowhere" / "x.ckpt")
+
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0\nframe #0: ...")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"^[^\n]*x\.ckpt: cannot be written [^\n]*is the disk full\?$"):
+        save_checkpoint({"a": torch.zeros(1)}, tmp_path / "x.ckpt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_is_atomic(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_one_report_lists_all_problems(tmp_path: Path, config: Config) -> None:
         "mono": "drums.wav is mono, expected 2 channels",
         "rate": "vocals.wav is at 48000 Hz, expected 44100",
         "silent": "vocals.wav is silent throughout",
-        "twice": "bass is there twice, as wav and as flac",
+        "twice": "bass is there twice (bass.flac, bass.wav), expected one file",
         "two_things": "vocals is missing; other.wav is at 22050 Hz, expected 44100; other.wav is silent throughout",
         "unreadable": "bass.wav: is not audio that libsndfile can read",
     }

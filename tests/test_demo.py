@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import evaluate_locally
+from my_submission.src.audio import AudioArray
 from my_submission.src.common import cli
 from my_submission.src.separator import Demo, open_model
+from my_submission.src.synth.command import make_song
+from tests.benchmarks.measuring import ranks_of_steps
 
 MEMBERS = ("seed 0", "seed 1", "seed 2")
 SONGS = range(1_000_002, 1_000_019, 16)  # two of about the same difficulty as the twenty of benchmarks/demo.py
@@ -46,6 +50,21 @@ def test_two_songs_reach_the_lower_limits(
     assert sorted(path.name for path in home.iterdir()) == ["predictions", "report.html", "report_audio", "songs"]
     songs = sorted(path.name for path in (home / "predictions").iterdir() if path.is_dir())
     assert songs == ["song_1000002", "song_1000018"]  # the members' stems are deleted
+
+
+def test_no_step_is_left_where_a_chunk_begins() -> None:
+    mixture = sum(stem.astype(np.float32) for stem in make_song(2000, 16.0).values()) / 32768
+    ranks, elsewhere = {}, {}
+    for window in ("of the config", "rectangular"):
+        overrides = [] if window == "of the config" else [f"inference.window={window}"]
+        demo = Demo(device="cpu", precision="fp32", seeds=[0], overlap=2, overrides=overrides)
+        stems = demo.separate_array(AudioArray(mixture, 44100))
+        hop = demo.config.inference_chunk_size // 2
+        ranks[window] = np.median(ranks_of_steps(stems, range(hop, len(mixture), hop)))
+        elsewhere[window] = np.median(ranks_of_steps(stems, range(hop // 2, len(mixture), hop)))
+    assert ranks["rectangular"] > 0.95, "the measure finds no steps"
+    assert max(elsewhere.values()) < 0.7
+    assert ranks["of the config"] < 0.7
 
 
 def test_the_checkpoints_are_small() -> None:

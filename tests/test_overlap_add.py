@@ -127,3 +127,39 @@ def test_windows_are_positive_and_symmetric(name: str) -> None:
         assert window.shape == (CHUNK,)
         assert window.min() > 0
         torch.testing.assert_close(window, window.flip(0))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("chunk", [1, 2, 7, 16, 17, 1984, 260_096])
+def test_windows_of_any_length_return_the_signal(name: str, chunk: int) -> None:
+    window, overlap = WINDOWS[name](chunk), min(chunk, 3)
+    signal = torch.rand(1, 2 * chunk + 1, generator=torch.Generator().manual_seed(chunk))
+    pieces = overlap_add([signal], lambda chunks: chunks, chunk=chunk, overlap=overlap, window=window)
+    torch.testing.assert_close(torch.cat([result for _, result in pieces], -1), signal, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(WINDOWS) - {"rectangular"}))
+@pytest.mark.parametrize("overlap", [2, 3, 4, 8])
+def test_a_window_leaves_no_step_where_a_chunk_begins_or_ends(name: str, overlap: int) -> None:
+    chunk, samples = 4096, 5 * 4096
+
+    def largest_step(window: Tensor | None) -> float:
+        levels = iter(torch.arange(100) == overlap + 2)  # one chunk inside the signal is 1, the others are 0
+        pieces = overlap_add(
+            [torch.zeros(1, samples)],
+            lambda chunks: next(levels) + torch.zeros_like(chunks),
+            chunk=chunk,
+            overlap=overlap,
+            window=window,
+        )
+        return float(torch.cat([result for _, result in pieces], -1).diff().abs().max())
+
+    assert largest_step(WINDOWS["rectangular"](chunk)) > 0.1
+    assert largest_step(WINDOWS[name](chunk)) < 0.01
+
+
+def test_the_trapezoid_is_flat_but_for_its_ends() -> None:
+    window = WINDOWS["trapezoid"](1600)
+    assert window is not None
+    torch.testing.assert_close(window[:100], (torch.arange(100) + 0.5) / 100)
+    assert (window[100:-100] == 1).all()

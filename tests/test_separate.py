@@ -79,7 +79,7 @@ def test_an_interrupt_leaves_whole_songs_and_nothing_half_written(
     for line in process.stdout:
         if "a.wav ->" in line:
             break
-    while not [path for path in out.iterdir() if path.name.startswith(".")]:
+    while not list(out.glob(".*.partial")):
         time.sleep(0.01)
     process.send_signal(number)
     began = time.monotonic()

@@ -26,6 +26,8 @@ from my_submission.src.config import Config
 from my_submission.src.model import build_network
 from my_submission.src.network import SeparationNetwork
 
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types of weights that are accepted
+INTEGERS = (torch.int64, torch.int32)  # types of counters, such as a batch norm's
 FOLDER = Path(__file__).resolve().parents[1] / "ckpts"
 
 
@@ -87,17 +89,26 @@ def read_state_dict(file: str | Path | IO[bytes], name: str | None = None) -> di
     except Exception as error:  # the file is untrusted, and torch.load can fail on it in any way
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise CheckpointError(f"{name}: is damaged, or no plain state dict of tensors ({reason}); fetch it again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{name}: holds something else than a plain state dict, expected name -> tensor")
+    if not _is_state_dict(state):
+        within = [key for key, value in state.items() if _is_state_dict(value)] if isinstance(state, dict) else []
+        advice = f", which it holds under {', '.join(map(repr, within))}; save that alone" if within else ""
+        raise CheckpointError(f"{name}: holds something else than a plain state dict, expected name -> tensor{advice}")
     return state
+
+
+def _is_state_dict(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) and isinstance(value[key], Tensor) for key in value)
 
 
 def _refuse_stand_in(path: Path) -> None:
     """Refuse a missing file, and files often found in place of a checkpoint: a git-lfs pointer, a web page."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, expected a checkpoint")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}), expected a checkpoint") from error
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: is a git-lfs pointer, not the checkpoint itself; run: git lfs pull")
     if head.lstrip().startswith(b"<"):
@@ -107,10 +118,15 @@ def _refuse_stand_in(path: Path) -> None:
 def load_network(config: Config, state: dict[str, Tensor], name: str) -> SeparationNetwork:
     """Load a state dict strictly into the network of a config; the network is in evaluation mode, float32, on the CPU.
 
-    Raises CheckpointError, naming `name`, for parameters that are missing, unknown, of another shape or not finite.
+    Weights of other floating-point types are converted.
+
+    Raises CheckpointError, naming `name`, for parameters that are missing, unknown, of another shape or not finite, and for
+    tensors that are not plain: sparse, quantized, integer and so on.
     """
     network = build_network(config)
     expected = network.state_dict()
+    _refuse_prefix(state, expected, name)
+    _refuse_unusual(state, expected, name)
     wrong = [f"{key} is missing" for key in expected if key not in state]
     wrong += [f"{key} is unknown to the config" for key in state if key not in expected]
     wrong += [
@@ -118,7 +134,8 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> Separat
         for key, value in expected.items()
         if key in state and state[key].shape != value.shape
     ]
-    wrong += [f"{key} is not finite" for key, value in state.items() if not torch.isfinite(value).all()]
+    if not wrong:  # shapes come first: a small file can hold a tensor that is too large to look at
+        wrong = [f"{key} is not finite" for key, value in expected.items() if not _is_finite_as(state[key], value.dtype)]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(f"{name}: does not fit its config.yaml: {'; '.join(wrong[:3])}{more}")
@@ -126,13 +143,66 @@ def load_network(config: Config, state: dict[str, Tensor], name: str) -> Separat
     return network.eval().requires_grad_(False)
 
 
+def _refuse_prefix(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    """Refuse a state dict whose names are the expected ones behind a common prefix."""
+    first = next(iter(expected))
+    prefix = next((key.removesuffix(first) for key in state if key.endswith(f".{first}")), "")
+    if prefix and all(key.startswith(prefix) for key in state):
+        origins = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
+        wrapper = " and ".join(origin for part, origin in origins.items() if part in prefix)
+        adds = f", as {wrapper} adds it" if wrapper else ""
+        raise CheckpointError(
+            f"{name}: all its names begin with {prefix!r}{adds}, expected {first!r} and so on; save the state dict of the "
+            "network inside, or take the prefix off"
+        )
+
+
+def _refuse_unusual(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    """Refuse tensors that are not plain: torch would fail on them, or convert them to other numbers."""
+    for key, value in state.items():
+        kind = _unusual_kind(value, is_weight=key not in expected or expected[key].is_floating_point())
+        if kind:
+            raise CheckpointError(f"{name}: {key} is {kind}, expected an ordinary tensor of floating-point numbers")
+
+
+def _unusual_kind(value: Tensor, is_weight: bool) -> str:
+    """Say what keeps a tensor from being used, or return "". Counters, which are no weights, may be integers."""
+    is_accepted = value.dtype in FLOATS or (not is_weight and value.dtype in INTEGERS)
+    kinds = (
+        (value.is_meta, "a meta tensor, which holds no numbers"),
+        (value.is_quantized, f"quantized ({_name_of(value.dtype)})"),
+        (value.is_nested, "a nested tensor"),
+        (value.layout != torch.strided, f"stored as {_name_of(value.layout)}"),
+        (type(value) not in (Tensor, torch.nn.Parameter), f"of the class {type(value).__name__}"),
+        (not is_accepted, _name_of(value.dtype)),
+    )
+    return next((kind for applies, kind in kinds if applies), "")
+
+
+def _name_of(kind: torch.dtype | torch.layout) -> str:
+    return str(kind).removeprefix("torch.")
+
+
+def _is_finite_as(value: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether all numbers are finite after the conversion, which may overflow."""
+    return bool(torch.isfinite(value.to(dtype)).all())
+
+
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write a state dict from the CPU, atomically: on an error the file stays as it was."""
+    """Write a state dict from the CPU, atomically: on an error the file stays as it was.
+
+    Raises CheckpointError if the file cannot be written.
+    """
     path = Path(path)
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        torch.save({key: value.detach().cpu() for key, value in state.items()}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    tensors = {key: value.detach().cpu() for key, value in state.items()}
+    try:
+        with atomic_file(path) as partial, partial.open("wb") as file:
+            torch.save(tensors, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when the disk is full
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: cannot be written ({reason}); is the disk full?") from error
 
 
 def _listed(seeds: Sequence[int] | dict[int, Path]) -> str:

@@ -77,12 +77,15 @@ def _open_stems(track: Track, config: Config, silence_is_bad: bool) -> Track | s
     stems: dict[str, AudioFile] = {}
     problems: list[str] = []
     for name in config.training.instruments:
-        paths = track.paths_of(name)
-        if len(paths) != 1:
-            problems.append(f"{name} is there twice, as wav and as flac" if paths else f"{name} is missing")
+        try:
+            path = track.find(name)
+        except TrackError as error:  # so would be all others
+            return str(error).removeprefix(f"{track.folder}: ")
+        if isinstance(path, str):
+            problems.append(f"{name} {path}")
             continue
         try:
-            stem = AudioFile(paths[0])
+            stem = AudioFile(path)
             problems += _format_problems(stem, config)
             if silence_is_bad and _is_silent(stem):
                 problems.append(f"{stem.path.name} is silent throughout")

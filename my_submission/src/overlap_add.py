@@ -32,8 +32,18 @@ def _hann(chunk: int) -> Tensor:
     return torch.sin(math.pi * place).square().float()
 
 
-# name -> function from the samples of a chunk to `overlap_add`'s window
-WINDOWS: dict[str, Callable[[int], Tensor | None]] = {"rectangular": _rectangular, "hann": _hann}
+def _trapezoid(chunk: int) -> Tensor:
+    """Return ones with a linear fade over a sixteenth of the chunk at both ends [chunk]; every weight is above 0."""
+    fade = (torch.arange(chunk, dtype=torch.float64) + 0.5) / (chunk / 16)
+    return torch.minimum(fade, fade.flip(0)).clamp(max=1).float()
+
+
+# name -> function from the samples of a chunk to `overlap_add`'s window; all but rectangular avoid steps at the chunks' ends
+WINDOWS: dict[str, Callable[[int], Tensor | None]] = {
+    "rectangular": _rectangular,
+    "hann": _hann,
+    "trapezoid": _trapezoid,
+}
 
 
 def overlap_add(
@@ -124,9 +134,10 @@ class _Accumulator:
         if self.total is not None:
             total[..., : self.chunk - self.hop] = self.total
         coverage[: self.chunk - self.hop] = self.coverage
+        weights = None if self.window is None else self.window.to(processed.device)
         for index, chunk in enumerate(processed):  # one after the other: the same sums for every batch size
             begin = index * self.hop
-            total[..., begin : begin + self.chunk] += chunk if self.window is None else chunk * self.window.to(chunk.device)
+            total[..., begin : begin + self.chunk] += chunk if weights is None else chunk * weights
             coverage[begin : begin + self.chunk] += 1 if self.window is None else self.window
         done = batch * self.hop
         self.total, self.coverage = total[..., done:].clone(), coverage[done:].clone()

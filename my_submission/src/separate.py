@@ -33,6 +33,7 @@ from my_submission.src.audio.files import SUBTYPES, AudioError, AudioFile, reada
 from my_submission.src.audio.prefetch import ReadAhead, WriteBehind, prefetch
 from my_submission.src.audio.songs import Found, Job, find_songs, passed_over
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import clear_dead
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import escaped, shown
 from my_submission.src.evaluation.results import INSTRUMENTS
@@ -56,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
     if rank == 0:
         _announce_reading(found, ranks)
+    for folder in {job.folder.parent for job in jobs}:
+        clear_dead(folder)
     separator = _open_separator(options, rank)
     failed = separate_all(separator, jobs[rank::ranks], options, rank)
     if ranks > 1:

@@ -27,8 +27,9 @@ from my_submission.src.audio.resample import fix_length, resample
 from my_submission.src.base_separator import BaseSeparator
 from my_submission.src.challenge.published import DOWNLOAD, INSTALL, published_checkpoints
 from my_submission.src.checkpoint import CheckpointError
-from my_submission.src.config import load_config
+from my_submission.src.config import Config, load_config
 from my_submission.src.ensemble import Ensemble, SeparationError
+from my_submission.src.network import SeparationNetwork
 from my_submission.src.overlap_add import WINDOWS, overlap_add
 from my_submission.src.runtime.device import pick_device, pick_precision
 from my_submission.src.runtime.transfer import to_device, to_host
@@ -68,6 +69,35 @@ class Separator(BaseSeparator):
         self.folder, self.overrides = Path(folder), list(overrides)
         self.config = load_config(self.folder / "config.yaml", overrides)
         self.checkpoints = self._find_checkpoints(seeds)
+        self._set_up(device, precision, overlap)
+        networks = [
+            checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path))
+            for path in self.checkpoints.values()
+        ]
+        self._take(networks, batch_size, compile)
+
+    @classmethod
+    def of_state(
+        cls, config: Config, state: dict[str, Tensor], name: str, *, device: str, precision: str, overlap: int
+    ) -> Separator:
+        """Return a separator of one network whose weights are in no file, such as those of a network in training.
+
+        Args:
+            config: the config of the network.
+            state: its state dict.
+            name: stands in messages for the file.
+            device, precision, overlap: as for the class.
+
+        Raises CheckpointError, DeviceError or SeparationError.
+        """
+        separator = cls.__new__(cls)
+        separator.folder, separator.overrides, separator.config, separator.checkpoints = Path(name), [], config, {}
+        separator._set_up(device, precision, overlap)
+        separator._take([checkpoint.load_network(config, state, name)], None, compile=False)
+        return separator
+
+    def _set_up(self, device: str, precision: str, overlap: int | None) -> None:
+        """Choose device, precision and overlap."""
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.overlap = _at_least_one("overlap", overlap, self.config.inference.num_overlap)
@@ -75,10 +105,9 @@ class Separator(BaseSeparator):
             raise SeparationError(
                 f"overlap is {self.overlap}, expected up to the {self.config.inference_chunk_size} samples of a chunk"
             )
-        networks = [
-            checkpoint.load_network(self.config, checkpoint.read_state_dict(path), str(path))
-            for path in self.checkpoints.values()
-        ]
+
+    def _take(self, networks: Sequence[SeparationNetwork], batch_size: int | None, compile: bool) -> None:
+        """Make the ensemble of these networks."""
         batch_size = _at_least_one("batch_size", batch_size, self.config.inference.batch_size)
         self.ensemble = Ensemble(networks, self.device, self.precision, batch_size, compile, name=str(self.folder))
         self.on_progress: Callable[[int], object] = lambda samples: None  # called with samples done, at the networks' rate

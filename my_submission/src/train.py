@@ -52,9 +52,13 @@ def main(argv: Sequence[str]) -> int:
 
     from my_submission.src.runtime.compiling import translate_compile_errors
     from my_submission.src.training.distributed import join
+    from my_submission.src.training.run_folder import RunFolder
 
     use_cuda = options.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
-    with join(use_cuda) as world, translate_compile_errors():
+    with join(use_cuda) as world, translate_compile_errors(), contextlib.ExitStack() as claim:
+        with world.fail_together():
+            if world.is_main:
+                claim.enter_context(RunFolder(options.model_path or options.config.parent, options.seed).claimed())
         return _start(options, world).train()
 
 
@@ -71,7 +75,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--num-steps", type=cli.positive, metavar="N", help="number of steps (default: training.num_steps of the config)")
     readers = f"processes that read audio, for each GPU (default: {workers})"
     add("--num-workers", type=_whole, default=workers, metavar="N", help=readers)
-    add("--skip-bad-tracks", action="store_true", help="train without the tracks that cannot be used (default: stop)")
+    add(
+        "--skip-bad-tracks",
+        action="store_true",
+        help="leave out tracks that cannot be used, also of --valid-path (default: stop)",
+    )
     add("--keep", type=Path, metavar="FILE", help="train only on the stems that pass in this table of the audit (default: all)")
     add("--keep-threshold", type=float, metavar="X", help=f"lowest score that passes (default: {DEFAULT_THRESHOLD:g})")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the first of these that is available)")
@@ -208,7 +216,14 @@ def _check(options: argparse.Namespace, world: World) -> _Plan:
     if options.valid_path:
         from my_submission.src.training.validation import Validation
 
-        validation = Validation(options.valid_path, config, device=device, precision=precision, world=world)
+        validation = Validation(
+            options.valid_path,
+            config,
+            device=device,
+            precision=precision,
+            world=world,
+            skip_bad_tracks=options.skip_bad_tracks,
+        )
     return _Plan(config, folder, device, precision, tracks, kept, validation, weights, payload)
 
 

@@ -13,6 +13,7 @@ import soundfile
 from my_submission.src import audio
 from my_submission.src.audio.files import AudioArray, AudioError, AudioFile
 from my_submission.src.audio.stem_writer import StemWriter
+from tests.helpers.dead import leave_dead
 
 FORMATS = {
     "wav": {"subtype": "PCM_16"},
@@ -136,8 +137,8 @@ def test_samples_written_before_the_first_peak_get_the_gain_too(tmp_path: Path, 
     stems[1, 0, 9900] = -2.5  # the highest peak sets the gain
     with StemWriter(tmp_path / "song", ["a", "b"], 8000, 2, 10 * 1000, container, "PCM_16") as writer:
         for number, block in enumerate(np.split(stems, 10, axis=-1)):
-            waiting = sorted(path.name for path in writer.partial.glob("*.rest.wav"))
-            assert waiting == (["a.rest.wav", "b.rest.wav"] if number > loud else [])  # otherwise nothing is written twice
+            waiting = sorted(path.name for path in (writer.partial / "rest").iterdir())
+            assert waiting == (["a.wav", "b.wav"] if number > loud else [])  # otherwise nothing is written twice
             writer.write(block)
     assert writer.gain == 1 / 2.5
     assert sorted(path.name for path in (tmp_path / "song").iterdir()) == [f"a.{container}", f"b.{container}"]
@@ -164,8 +165,7 @@ def test_a_folder_of_stems_is_complete_or_absent(tmp_path: Path) -> None:
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []
 
-    (tmp_path / ".song.partial").mkdir()  # left by a run that was killed
-    (tmp_path / ".song.partial" / "junk").touch()
+    leave_dead(tmp_path)
     (tmp_path / "song").mkdir()
     (tmp_path / "song" / "notes.txt").write_text("mine")
     (tmp_path / "song" / "a.wav").write_text("old")

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import signal
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,8 +133,8 @@ def test_a_stem_that_fails_does_not_affect_the_others(
     assert run() == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
-        "failed: b/other: no such file, as wav or as flac",
-        "failed: c/vocals: is there twice, as wav and as flac",
+        "failed: b/other: is missing",
+        "failed: c/vocals: is there twice (vocals.flac, vocals.wav), expected one file",
         next(line for line in captured.err.splitlines() if line.startswith("failed: a/bass: ") and "is cut off" in line),
     ]
     assert "a/bass: FAILED: " in captured.out
@@ -163,6 +164,48 @@ def test_marks_of_the_former_table_are_kept(tmp_path: Path, run: Callable[..., i
     stem_table.write(path, COLUMNS, [{**row, "keep": "perhaps"} for row in rows])
     assert run() == 2
     assert "no mark, expected yes, no or nothing" in capsys.readouterr().err
+
+
+def test_stems_are_found_whatever_their_case_and_junk_is_passed_over(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    data = make_data(tmp_path / "data", seconds=4.0)
+    assert run() == 0
+    before = (tmp_path / "audit.csv").read_bytes()
+    for folder in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"):
+        (data / folder).mkdir()
+    for name in ("vocals", "drums", "bass"):
+        (data / "b" / f"{name}.wav").rename(data / "b" / f"{name.upper()}.WAV")
+    assert run() == 0
+    assert (tmp_path / "audit.csv").read_bytes() == before
+    (data / "b" / "other.wav").rename(data / "b" / "other.mp3")
+    (data / "c" / "Bass.WAV").write_bytes((data / "c" / "bass.wav").read_bytes())
+    capsys.readouterr()
+    assert run() == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "failed: b/other: is missing (there is other.mp3, expected .wav or .flac)",
+        "failed: c/bass: is there twice (Bass.WAV, bass.wav), expected one file",
+    ]
+
+
+def test_marks_survive_another_form_of_accents_and_are_not_lost_to_another_encoding(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    make_data(tmp_path / "data", ("a", "Motörhead", "c"), seconds=4.0)
+    assert run() == 0
+    path = tmp_path / "audit.csv"
+    rows = [{**row, "keep": "yes" if row["track"] == "Motörhead" else ""} for row in table(path)]
+    stem_table.write(path, COLUMNS, rows)
+    marked = path.read_bytes()
+    path.write_bytes(unicodedata.normalize("NFD", marked.decode()).encode())
+    assert path.read_bytes() != marked
+    assert run() == 0
+    assert path.read_bytes() == marked
+    capsys.readouterr()
+    path.write_bytes(marked.decode().encode("cp1252"))
+    assert run() == 2
+    assert "audit.csv: is not UTF-8: save it as CSV UTF-8 (it names 'Mot\\udcf6rhead/" in capsys.readouterr().err
+    assert path.read_bytes() == marked.decode().encode("cp1252")
 
 
 def test_refusals_change_no_file(
@@ -197,8 +240,8 @@ def test_refusals_change_no_file(
         assert run(*options) == 2, options
         assert message in " ".join(capsys.readouterr().err.split()), options
     for options, message in (
-        (["--model", "A"], "name the data with --data_path and a model with --model, or tables"),
-        (["--data_path", "x"], "name the data with --data_path and a model with --model, or tables"),
+        (["--model", "A"], "name the data with --data-path and a model with --model, or tables"),
+        (["--data_path", "x"], "name the data with --data-path and a model with --model, or tables"),
         (["--from-training", "x.csv", "--model", "A"], "leave --model out"),
         (["--from-training", "x.csv", "--report", "x.html"], "leave --report out"),
         (["--data_path", "x", "--model", "A", "--embed"], "--embed puts audio into the page that --report names"),

@@ -1,4 +1,4 @@
-"""Helpers of the benchmarks: describe the machine, compare two results, print a table, write the results."""
+"""Helpers of the benchmarks: describe the machine, compare two results, find steps, print a table, write the results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,29 @@ def agreement(estimate: ArrayLike, reference: ArrayLike) -> float:
     estimate, reference = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
     difference = np.square(estimate - reference).sum()
     return float(10 * np.log10(np.square(reference).sum() / max(difference, 1e-30)))
+
+
+def ranks_of_steps(stems: NDArray[np.float32], places: Iterable[int], around: int = 2000) -> list[float]:
+    """Rank the step before each place of stems [S, n, C] among the steps of its neighbourhood, from 0 to 1.
+
+    A step is measured by the second difference: the larger of the two that have both of its samples. Its rank is the share of
+    the neighbours that are smaller: evenly spread where nothing is special, near 1 where there is a click. Places near the
+    ends and digitally silent neighbourhoods are left out.
+
+    Args:
+        stems: [S, n, C].
+        places: sample numbers; the step is between a place and the sample before it.
+        around: samples on either side that a step is compared with (default: 2000).
+    """
+    bends = np.abs(np.diff(stems.astype(np.float64), 2, axis=1))
+    steps = np.maximum(bends[:, :-1], bends[:, 1:]).swapaxes(1, 2)  # [S, C, n - 3]; the first is the one before sample 2
+    ranks = []
+    for place in places:
+        if around + 2 <= place < steps.shape[-1] - around:
+            near = steps[..., place - 2 - around : place - 1 + around]
+            smaller = (near < steps[..., place - 2, None]).mean(axis=-1)
+            ranks += smaller[near.max(axis=-1) > 0].tolist()
+    return ranks
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -12,6 +12,8 @@ columns of the table:
     difference  of the SDR to the published settings (all seeds, overlap 8, rectangular window, fp32), with the standard error
                 of its mean over songs
     agreement   energy of the published settings' estimates relative to that of the difference to them, mean over songs
+    steps       how the steps of the stems' waveforms where chunks begin rank among the steps around them, median: about 0.5
+                where nothing is special, near 1 where every chunk begins with a click
 
 Short songs cost more per second than long ones, because some chunks reach past both ends; a higher overlap has more of these.
 The songs stay in --folder, which demo.py shares.
@@ -35,12 +37,13 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from measuring import agreement, command, machine, print_table, write_json  # noqa: E402
+from measuring import agreement, command, machine, print_table, ranks_of_steps, write_json  # noqa: E402
 
 import evaluate_locally  # noqa: E402
 from my_submission.src import audio  # noqa: E402
 from my_submission.src.common import cli  # noqa: E402
 from my_submission.src.evaluation.metrics import global_sdr  # noqa: E402
+from my_submission.src.overlap_add import WINDOWS  # noqa: E402
 from my_submission.src.separator import Separator, open_model  # noqa: E402
 
 
@@ -71,6 +74,7 @@ class Measured:
     note: str
     sdr: list[float] = dataclasses.field(default_factory=list)  # per song: dB, mean over instruments
     agreement: list[float] = dataclasses.field(default_factory=list)  # per song: dB
+    steps: list[float] = dataclasses.field(default_factory=list)  # per song, border, stem and channel: 0 to 1
     pace: list[float] = dataclasses.field(default_factory=list)  # per song and round: seconds per second of audio
 
 
@@ -111,11 +115,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def settings(precisions: Sequence[str]) -> Iterator[Setting]:
     """Yield the settings to compare, the published ones first; each line varies one of them."""
+    windows = [window for window in WINDOWS if window != PUBLISHED.window]
     yield PUBLISHED
     yield from (Setting(None, overlap) for overlap in (1, 2, 4))
-    yield from (Setting(None, overlap, "hann") for overlap in (2, 4))
+    yield from (Setting(None, overlap, window) for window, overlap in itertools.product(windows, (2, 4)))
     yield from (Setting((0,), overlap) for overlap in (1, 2, 8))
-    yield Setting((0,), 2, "hann")
+    yield from (Setting((0,), 2, window) for window in windows)
     yield from (Setting(seeds, 2, precision=precision) for precision, seeds in itertools.product(precisions, (None, (0,))))
 
 
@@ -168,6 +173,8 @@ def measure(song: Song, measured: Sequence[Measured], rounds: int) -> None:
             found = zip(each.separator.source_order, estimates, strict=True)
             each.sdr.append(statistics.fmean(global_sdr(song.stems[name], estimate) for name, estimate in found))
             each.agreement.append(agreement(estimates, published))
+            hop = each.separator.config.inference_chunk_size // each.separator.overlap
+            each.steps += ranks_of_steps(estimates, range(hop, song.mixture.num_samples, hop))
 
 
 def summary(each: Measured, published: Measured) -> dict[str, Any]:
@@ -183,6 +190,7 @@ def summary(each: Measured, published: Measured) -> dict[str, Any]:
         "difference_db": statistics.fmean(differences),
         "standard_error_db": error,
         "agreement_db": None if each is published else statistics.fmean(each.agreement),
+        "steps": statistics.median(each.steps) if each.steps else None,
         "sdr_of_songs_db": each.sdr,
         "paces": each.pace,
     }
@@ -190,7 +198,7 @@ def summary(each: Measured, published: Measured) -> dict[str, Any]:
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     """Print one row per setting, in the given order."""
-    heads = ["seeds", "overlap", "window", "precision", "s/s", "SDR, dB", "difference", "agreement", ""]
+    heads = ["seeds", "overlap", "window", "precision", "s/s", "SDR, dB", "difference", "agreement", "steps", ""]
     cells = [
         [
             ",".join(map(str, row["seeds"])),
@@ -201,6 +209,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['sdr_db']:.2f}",
             f"{row['difference_db']:+.3f}" + ("" if row["standard_error_db"] is None else f" ± {row['standard_error_db']:.3f}"),
             "" if row["agreement_db"] is None else f"{row['agreement_db']:.1f} dB",
+            "" if row["steps"] is None else f"{row['steps']:.2f}",
             row["note"],
         ]
         for row in rows

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -130,6 +131,106 @@ def test_failed_downloads_are_refused(ckpts: Path, pack: Callable[..., Path], tm
     place = whole.index(b"modelA/step100000_seed0.ckpt") + 40  # inside the first member's data
     (tmp_path / "damaged.zip").write_bytes(whole[:place] + bytes(8) + whole[place + 8 :])
     refuse(tmp_path / "damaged.zip", ckpts, r"step100000_seed0\.ckpt is damaged .*; download the archive again")
+
+
+def test_damage_anywhere_in_the_archive_is_refused_in_one_line(ckpts: Path, pack: Callable[..., Path]) -> None:
+    archive = pack({path: data for path, data in contents().items() if path.endswith(".ckpt")})
+    whole, rng = archive.read_bytes(), np.random.default_rng(0)
+    directory = whole.index(b"PK\1\2")
+    installed = 0
+    for place in [*range(directory, len(whole)), *map(int, rng.integers(directory, size=150))]:
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            install.install(archive, folder=ckpts)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+            assert sorted(path.name for path in ckpts.iterdir()) == list(install.MODELS)
+        else:  # the byte meant nothing, such as one of a date
+            installed += 1
+            assert all((ckpts / path).read_bytes() == contents()[path] for path in install.PUBLISHED)
+    assert installed < len(whole) - directory
+
+
+@pytest.mark.parametrize("cut", [1, 10, 30, 200, 600])
+def test_a_truncated_archive_is_refused(ckpts: Path, pack: Callable[..., Path], cut: int) -> None:
+    archive = pack(contents())
+    archive.write_bytes(archive.read_bytes()[:-cut])
+    refuse(
+        archive, ckpts, r"mdx_AB\.zip: is no zip archive, or cut off or damaged \([0-9]+ bytes are there\); download it again$"
+    )
+
+
+@pytest.mark.parametrize("flag", [0x1, 0x40, 0x2000])
+def test_encrypted_files_are_refused(ckpts: Path, pack: Callable[..., Path], flag: int) -> None:
+    archive = pack(contents())
+    content = bytearray(archive.read_bytes())
+    place = content.index(b"PK\1\2") + 8  # the flags in the central directory
+    content[place : place + 2] = flag.to_bytes(2, "little")
+    archive.write_bytes(content)
+    refuse(archive, ckpts, "is a link or encrypted, expected plain files")
+    refuse(archive, ckpts, "is a link or encrypted, expected plain files", allow_unpublished=True)
+
+
+def test_files_that_grow_when_they_are_unpacked_are_refused(ckpts: Path, pack: Callable[..., Path]) -> None:
+    own = {"modelA/step100000_seed0.ckpt": b"x"}
+    archive = pack({**own, "modelA/config.yaml": b"#" * (1 << 24)})
+    assert archive.stat().st_size < 1 << 16
+    refuse(archive, ckpts, r"modelA/config\.yaml has 16777216 bytes, too many for a config", allow_unpublished=True)
+    archive = pack(own)
+    for size in (install.MAX_CHECKPOINT_BYTES + 1, 0xFFFFFFFE):  # the declared size
+        content = bytearray(archive.read_bytes())
+        place = content.index(b"PK\1\2") + 24
+        content[place : place + 4] = size.to_bytes(4, "little")
+        archive.write_bytes(content)
+        refuse(archive, ckpts, f"seed0.ckpt has {size} bytes, too many for a network of this", allow_unpublished=True)
+
+
+JUNK = {"__MACOSX/._mdx_AB": b"?", "mdx_AB/.DS_Store": b"?", "mdx_AB/modelA/Thumbs.db": b"?", "mdx_AB/@eaDir/modelA": b"?"}
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("around", ["", "mdx_AB/"])
+def test_a_folder_and_one_folder_around_are_taken(
+    ckpts: Path, pack: Callable[..., Path], tmp_path: Path, around: str, unpacked: bool
+) -> None:
+    files = {f"{around}{path}": data for path, data in contents().items()} | JUNK
+    archive = pack(files)
+    if unpacked:
+        archive = tmp_path / "mdx_AB"
+        for path, data in files.items():
+            (archive / path).parent.mkdir(parents=True, exist_ok=True)
+            (archive / path).write_bytes(data)
+    assert sorted(install.install(archive, folder=ckpts)) == sorted(ckpts / path for path in install.PUBLISHED)
+    assert all((ckpts / path).read_bytes() == contents()[path] for path in install.PUBLISHED)
+    assert listing(ckpts) == sorted(contents())
+
+
+def test_two_folders_around_and_other_folders_are_refused(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:
+    deep = {f"a/b/{path}": data for path, data in contents().items()}
+    refuse(pack(deep), ckpts, r"holds 'a/b/modelA/step100000_seed0\.ckpt', expected modelA/config\.yaml, ")
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    refuse(folder, ckpts, "unpacked: is empty, expected modelA/")
+    (folder / "modelA").mkdir()
+    (folder / "modelA" / "step100000_seed0.ckpt").symlink_to(tmp_path / "secret")
+    refuse(folder, ckpts, r"unpacked: 'modelA/step100000_seed0\.ckpt' is a link or a device, expected plain files")
+    (folder / "modelA" / "step100000_seed0.ckpt").unlink()
+    (folder / "modelA" / "step100000_seed0.ckpt").write_bytes(b"?")
+    refuse(folder, ckpts, "unpacked: misses modelA/step100000_seed1.ckpt")
+
+
+def test_nothing_is_installed_if_a_file_is_in_the_way(ckpts: Path, pack: Callable[..., Path]) -> None:
+    (ckpts / "modelB" / "step150000_seed2.ckpt").mkdir()
+    refuse(pack(contents()), ckpts, r"modelB/step150000_seed2\.ckpt: is a folder, expected a file or a free name; move it")
+
+
+def test_own_checkpoints_need_a_config_and_configs_a_checkpoint(ckpts: Path, pack: Callable[..., Path]) -> None:
+    own = (GOLDEN / "separation_A" / "step100000_seed0.ckpt").read_bytes()
+    config = CONFIGS["modelA/config.yaml"].read_bytes()
+    refuse(pack({"modelA/config.yaml": config}), ckpts, "holds no checkpoints, expected some of", allow_unpublished=True)
+    (ckpts / "modelA" / "config.yaml").unlink()
+    archive = pack({"modelA/step100000_seed0.ckpt": own})
+    refuse(archive, ckpts, r"seed0\.ckpt has no config\.yaml, neither in the archive nor in", allow_unpublished=True)
 
 
 def test_own_checkpoints_are_loaded_strictly(ckpts: Path, pack: Callable[..., Path], tmp_path: Path) -> None:

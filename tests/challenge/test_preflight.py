@@ -321,3 +321,35 @@ def test_an_unknown_option_is_refused(run_python: Callable[..., subprocess.Compl
     done = run_python("-m", "my_submission", "preflight", "--fixx")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("requirements.txt", PASS, "5 packages, all pinned"),
+        (
+            "apt.txt",
+            UNKNOWN,
+            "the file begins with a byte order mark, which the evaluator may not read; save it as UTF-8 without",
+        ),
+        (
+            "aicrowd.json",
+            UNKNOWN,
+            "A; the file begins with a byte order mark, which the evaluator may not read; --fix takes it",
+        ),
+    ],
+)
+def test_a_byte_order_mark_is_read(subject: Subject, name: str, status: str, message: str) -> None:
+    path = subject.root / name
+    text = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert message in verdict(subject, name, status)
+    subject.fix = True
+    if name == "aicrowd.json":
+        assert verdict(subject, name, PASS) == "the flags of leaderboard A"
+        assert json.loads(path.read_text("utf-8")) == json.loads(text)
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        path.write_bytes(text.decode().encode(encoding))
+        assert f"{name} is UTF-16, or no text; save it as UTF-8" in verdict(subject, name, FAIL)
+    path.write_bytes(text + "ä".encode("cp1252"))
+    assert f"{name} is not UTF-8; save it as UTF-8" in verdict(subject, name, FAIL)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from my_submission.src.common.stem_table import TableError, read, write
+from my_submission.src.common.stem_table import TableError, is_utf8, match, read, write
 from my_submission.src.training import DEFAULT_THRESHOLD
 
 COLUMNS = ("track", "instrument", "score", "keep")
@@ -66,6 +67,48 @@ def test_a_malformed_table_is_refused(tmp_path: Path, text: str | None, message:
     with pytest.raises(TableError) as refusal:
         read(path, ("track", "instrument", "score"))
     assert str(refusal.value).startswith(f"{path}{message}")
+
+
+def forms(name: str) -> tuple[str, str]:
+    return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+
+
+TABLE = "track,instrument,score,keep\r\nMotörhead - Ace,bass,1,yes\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_table_in_utf_16_is_named_as_such(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes(TABLE.encode(encoding))
+    with pytest.raises(TableError) as refusal:
+        read(tmp_path / "a.csv", COLUMNS)
+    assert str(refusal.value) == f"{tmp_path}/a.csv: is not UTF-8: save it as CSV UTF-8 (it looks like UTF-16)"
+
+
+def test_bytes_that_are_not_utf_8_are_read_in_names_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(TABLE.encode("cp1252"))
+    (row,) = read(path, COLUMNS)
+    assert not is_utf8(row["track"])
+    assert is_utf8("Motörhead", "\U0001f3b8")
+    path.write_bytes(TABLE.replace("yes", "ös").encode("cp1252"))
+    with pytest.raises(TableError, match=r"a\.csv, line 2: is not UTF-8: save it as CSV UTF-8$"):
+        read(path, COLUMNS)
+    path.write_bytes(TABLE.replace("score", "score,Größe").encode("cp1252"))
+    with pytest.raises(TableError, match=r"a\.csv: is not UTF-8: save it as CSV UTF-8$"):
+        read(path, COLUMNS)
+
+
+def test_a_name_means_the_stem_of_that_name_or_of_the_same_accents() -> None:
+    composed, decomposed = forms("Motörhead")
+    undecodable = os.fsdecode("Motörhead".encode("cp1252"))
+    bass, drums = (composed, "bass"), (decomposed, "drums")
+    assert match([bass], [(decomposed, "bass")]) == {bass: (decomposed, "bass")}
+    assert match([drums], [(composed, "drums")]) == {drums: (composed, "drums")}
+    assert match([("a", forms("Chöre")[0])], [("a", forms("Chöre")[1])]) == {("a", forms("Chöre")[0]): ("a", forms("Chöre")[1])}
+    assert match([bass], [bass, (decomposed, "bass")]) == {bass: bass}  # both exist: each means itself
+    assert match([(undecodable, "bass")], [(undecodable, "bass")]) == {(undecodable, "bass"): (undecodable, "bass")}
+    assert match([(undecodable, "bass"), bass], [bass]) == {bass: bass}
+    assert match([("MOTÖRHEAD", "bass")], [bass]) == {}
 
 
 def test_an_error_of_writing_leaves_the_old_table(tmp_path: Path) -> None:

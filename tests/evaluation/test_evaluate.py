@@ -231,3 +231,70 @@ def test_python_callers_evaluate_without_the_command(tmp_path: Path, sizes: list
     for name, score in results[0].sdr.items():
         assert score == pytest.approx(sdr(data / "a" / f"{name}.wav", predictions / "a" / f"{name}.wav"), abs=1e-3)
     assert results[0].mean_sdr == pytest.approx(np.mean([*results[0].sdr.values()]))
+
+
+def test_references_are_found_whatever_their_case_and_junk_is_passed_over(
+    tmp_path: Path, sizes: list[int], capsys: pytest.CaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    for track in "abcd":
+        make_track(data / track)
+    for junk in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"):
+        (data / junk).mkdir()
+    for name in INSTRUMENTS:
+        samples, rate = soundfile.read(data / "b" / f"{name}.wav")
+        (data / "b" / f"{name}.wav").unlink()
+        soundfile.write(data / "b" / f"{name.capitalize()}.FLAC", samples, rate, format="FLAC")
+    shutil.copy(data / "c" / "bass.wav", data / "c" / "BASS.WAV")
+    (data / "d" / "vocals.wav").rename(data / "d" / "vocals.mp3")
+    make_track(data / "e")
+    (data / "e" / "mixture.wav").rename(data / "e" / "Mixture.WAV")
+    make_track(data / "f")
+    (data / "f" / "mixture.wav").rename(data / "f" / "mixture.mp3")
+    assert evaluate(tmp_path, "--csv", tmp_path / "s.csv", "--report", tmp_path / "page.html") == 1
+    printed = capsys.readouterr()
+    assert "tracks: 2 scored, 1 separated and not scored, 3 failed" in printed.out
+    assert "not scored: d: no vocals.wav (there is vocals.mp3, expected .wav or .flac)\n" in printed.out
+    reads = "the evaluator reads mixture.wav alone, so rename or convert it"
+    assert printed.err.splitlines()[-3:] == [
+        f"failed: c: {data}/c: bass is there twice (BASS.WAV, bass.wav), expected one file",
+        f"failed: e: {data}/e/mixture.wav: no such file (there is Mixture.WAV); {reads}",
+        f"failed: f: {data}/f/mixture.wav: no such file (there is mixture.mp3); {reads}",
+    ]
+    rows = scores(tmp_path / "s.csv")
+    assert [row[2] for row in rows if row[0] == "a"] == [row[2] for row in rows if row[0] == "b"]
+    assert "" not in [row[2] for row in rows if row[0] == "b"]
+    sizes.clear()
+    assert evaluate(tmp_path) == 1
+    assert sizes == []  # the results of a, b and d are in the journal; the others fail before they are separated
+    soundfile.write(data / "b" / "Bass.FLAC", np.zeros((2000, 2)), 44100, format="FLAC")
+    assert evaluate(tmp_path) == 1
+    assert sizes == [2000]
+
+
+def test_clipped_samples_of_the_estimates_are_counted(
+    tmp_path: Path, sizes: list[int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for track, gain in (("a", 1), ("loud", 40), ("louder", 60)):
+        folder = make_track(tmp_path / "data" / track)
+        for path in folder.iterdir():
+            samples, rate = soundfile.read(path)
+            soundfile.write(path, gain * samples, rate, subtype="FLOAT")
+    (tmp_path / "data" / "z").mkdir()  # fails, so that the evaluation is not finished
+    monkeypatch.setitem(METRICS, "again", METRICS["sdr"])
+    expected = {}
+    for track in ("loud", "louder"):
+        mixture = soundfile.read(tmp_path / "data" / track / "mixture.wav")[0].astype(np.float32) / 4
+        scaled = np.rint(np.float64(mixture) * 32768)
+        expected[track] = 4 * int(np.count_nonzero((scaled >= 32767) | (scaled <= -32768)))
+    for _ in range(2):  # the second time from the journal
+        assert evaluate(tmp_path, "--csv", tmp_path / "s.csv") == 1
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("clipped")]
+        assert lines == [
+            f"clipped: {sum(expected.values())} samples of the estimates lie at full scale, and 16-bit files hold no more "
+            f"(louder {expected['louder']}, loud {expected['loud']})"
+        ]
+    assert expected["loud"] > 100
+    assert (tmp_path / "s.csv").read_text().splitlines()[0] == (
+        "track,instrument,sdr,again,track_seconds,separation_seconds,real_time_factor"
+    )

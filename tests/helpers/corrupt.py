@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     status = cli.run(corrupt.main, [*map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+def spy_on_tracks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the name of every track that the command begins to write."""
+    begun: list[str] = []
+    original = corrupt.atomic_folder
+
+    def noting(folder: Path) -> contextlib.AbstractContextManager[Path]:
+        begun.append(folder.name)
+        return original(folder)
+
+    monkeypatch.setattr(corrupt, "atomic_folder", noting)
+    return begun
 
 
 def make_track(

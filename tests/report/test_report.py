@@ -360,3 +360,9 @@ assert "torch" not in sys.modules
     result = run_python("-c", program, cwd=tmp_path / "kit")
     assert result.returncode == 0, result.stderr
     assert Page(tmp_path / "kit" / "page.html").heads == ["song"]
+
+
+def test_a_name_that_is_too_long_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(report.ReportError, match="the name is too long"):
+        report.check_path(tmp_path / ("n" * 250 + ".html"))
+    report.check_path(tmp_path / ("n" * 249 + ".html"))

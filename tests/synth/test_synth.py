@@ -16,6 +16,7 @@ from my_submission.src.common import cli
 from my_submission.src.synth import command as synth
 from my_submission.src.synth import effects, filters, mix, score, waves
 from my_submission.src.synth.command import SynthError, make_song
+from tests.helpers.dead import leave_dead
 
 RATE = 44100
 STEMS = ["bass", "drums", "other", "vocals"]
@@ -185,8 +186,7 @@ def test_an_interrupted_song_leaves_no_files(tmp_path: Path, monkeypatch: pytest
 
     write = audio.write
     monkeypatch.setattr(audio, "write", stop)
-    (tmp_path / ".song.partial").mkdir()
-    (tmp_path / ".song.partial" / "left.wav").touch()  # left by a killed run
+    leave_dead(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         synth.write_song(tmp_path / "song", 0, 1.0)
     assert list(tmp_path.iterdir()) == []

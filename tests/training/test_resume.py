@@ -104,7 +104,7 @@ def test_a_signal_in_the_middle_of_a_save_leaves_a_usable_state(
     saving = tmp_path / "saving"
     run = start("stopped", "--num-steps", 8, "--save-every", 3, slow_write=saving)
     wait_until(saving.exists, run)  # at step 3
-    assert list((tmp_path / "stopped").glob(".state_seed0_step3.pt.partial"))
+    assert list((tmp_path / "stopped").glob(".*.partial"))
     os.kill(run.pid, number)
     run.join()
     log = (tmp_path / "stopped.log").read_text()
@@ -138,6 +138,17 @@ def command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> C
         return status, printed.out + printed.err
 
     return run
+
+
+def test_a_seed_that_another_process_trains_is_refused(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
+    with RunFolder(tmp_path / "run", 0).claimed():
+        status, printed = command("--num-steps", 1)
+        assert status == 2
+        assert "another process is training seed 0 there" in printed
+        assert len(printed.strip().splitlines()) == 1
+        assert command("--num-steps", 1, "--seed", 1)[0] == 0
+    assert command("--num-steps", 1)[0] == 0
+    assert list((tmp_path / "run").glob(".*")) == []
 
 
 def test_a_damaged_state_is_reported_and_the_one_before_it_used(

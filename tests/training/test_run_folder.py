@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
+import pytest
+
+from my_submission.src.common.atomic import atomic_file
 from my_submission.src.config import load_config
-from my_submission.src.training.run_folder import RunFolder
+from my_submission.src.training.run_folder import FolderError, RunFolder
+from tests.helpers.dead import leave_dead
 from tests.helpers.training import write_config
 
 
@@ -35,13 +40,62 @@ def test_a_start_deletes_only_files_of_its_own_seed(tmp_path: Path) -> None:
     folder, other = RunFolder(run, seed=1), RunFolder(run, seed=11)
     for path in (folder.state(4), folder.masked_table, folder.best, folder.checkpoint(4), other.state(4), other.masked_table):
         path.touch()
-    for path in (folder.state(5), folder.checkpoint(5), other.state(5)):
-        path.with_name(f".{path.name}.partial").touch()
-    folder.prepare(config, "# a heading\n")
-    assert [path.name for path in run.glob(".*")] == [".state_seed11_step5.pt.partial"]
+    with atomic_file(other.state(5)) as living:
+        leave_dead(run)
+        folder.prepare(config, "# a heading\n")
+        assert list(run.glob(".*")) == [living]
     assert folder.state(4).exists()
     folder.prepare(config, "# a heading\n", restart=True)
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         *("config.yaml", "train_seed1.yaml", "best_seed1.ckpt", "step4_seed1.ckpt"),
-        *("state_seed11_step4.pt", "masked_seed11.csv"),
+        *("state_seed11_step4.pt", "state_seed11_step5.pt", "masked_seed11.csv"),
     }
+
+
+def prepare_at_once(config: Path, folders: list[Path], seed: int, barrier: object, failures: object) -> None:
+    """Prepare the folders one after another, each at the same moment as the other processes; the target of a process."""
+    loaded = load_config(config)
+    for folder in folders:
+        barrier.wait(30)
+        try:
+            with RunFolder(folder, seed).claimed():
+                RunFolder(folder, seed).prepare(loaded, "# a heading\n")
+                barrier.wait(30)
+        except BaseException as error:
+            failures.put(f"{type(error).__name__}: {error}")
+            barrier.abort()
+            raise
+
+
+def test_three_seeds_that_start_at_once_share_a_folder(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.yaml")
+    folders = [tmp_path / "runs" / str(number) for number in range(30)]
+    context = multiprocessing.get_context("fork")
+    barrier, failures = context.Barrier(3), context.SimpleQueue()
+    seeds = [
+        context.Process(target=prepare_at_once, args=(config, folders, seed, barrier, failures), daemon=True)
+        for seed in range(3)
+    ]
+    for process in seeds:
+        process.start()
+    for process in seeds:
+        process.join(60)
+    assert failures.empty(), failures.get()
+    assert [process.exitcode for process in seeds] == [0, 0, 0]
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", *(f"train_seed{k}.yaml" for k in range(3))]
+        assert load_config(folder / "config.yaml") == load_config(config)
+
+
+def test_a_seed_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "A"
+    with RunFolder(run, 0).claimed():
+        message = "A: another process is training seed 0 there; wait until it has ended, or take another --seed"
+        with pytest.raises(FolderError, match=message), RunFolder(run, 0).claimed():
+            pass
+        with RunFolder(run, 1).claimed():
+            pass
+    assert not (tmp_path / "runs").exists()  # nothing was trained
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="cannot be written to"), RunFolder(tmp_path / "file" / "run", 0).claimed():
+        pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -142,6 +144,45 @@ def test_same_song_needs_a_track_whose_stems_all_pass(tmp_path: Path, data: Path
         match=r"of no track all stems pass, but training.same_song is 0.25 and needs such tracks; set it to 0, or lower",
     ):
         keep_stems(tracks, audit, together)
+
+
+def rename(data: Path, name: bytes) -> str:
+    """Rename track0 and return its new name."""
+    return (data / "track0").rename(data / os.fsdecode(name)).name
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_table", ["NFC", "NFD"])
+def test_accents_may_be_composed_or_decomposed(tmp_path: Path, data: Path, config: Config, on_disk: str, in_table: str) -> None:
+    rename(data, unicodedata.normalize(on_disk, "Motörhead").encode())
+    audit = write_audit(tmp_path / "audit.csv", track0_bass="-1,")
+    text = audit.read_text().replace("track0", unicodedata.normalize(in_table, "Motörhead"))
+    audit.write_text(text, encoding="utf-8")
+    for skip in (False, True):
+        tracks = keep_stems(open_tracks([data], config), audit, config, skip_bad_tracks=skip)
+        assert [track.dropped for track in tracks] == [{"bass"}, set(), set()]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_table_that_is_not_utf_8_is_named_as_such(tmp_path: Path, data: Path, config: Config, skip: bool) -> None:
+    rename(data, "Motörhead".encode())
+    audit = write_audit(tmp_path / "audit.csv")
+    audit.write_bytes(audit.read_bytes().replace(b"track0", "Motörhead".encode("cp1252")))
+    with pytest.raises(KeepError) as refusal:
+        keep_stems(open_tracks([data], config), audit, config, skip_bad_tracks=skip)
+    assert str(refusal.value) == (
+        f"{audit}: is not UTF-8: save it as CSV UTF-8 (it names 'Mot\\udcf6rhead/bass', which is not in the data)"
+    )
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_found_in_the_table(tmp_path: Path, config: Config) -> None:
+    name = os.fsdecode("Motörhead".encode("cp1252"))
+    audit = tmp_path / "audit.csv"
+    rows = [{"track": track, "instrument": stem, "score": -1 if (track, stem) == (name, "bass") else 1, "keep": None}
+            for track in (name, "track1", "track2") for stem in INSTRUMENTS]  # fmt: skip
+    stem_table.write(audit, ("track", "instrument", "score", "keep"), rows)
+    tracks = keep_stems([Track(tmp_path / track) for track in (name, "track1", "track2")], audit, config)
+    assert dropped(tracks) == {f"{name}/bass"}
 
 
 def test_two_tracks_of_one_name_are_refused(tmp_path: Path, data: Path, config: Config) -> None:

@@ -106,6 +106,12 @@ def train_as_rank(environment: dict[str, str], argv: list[str], log: Path) -> No
     run_command(argv, log.with_suffix(f".{environment['RANK']}"), environment)
 
 
+def printed_by(folder: Path, rank: int, log: str = "log") -> str:
+    """A rank's output, without the lines that torch 2.9 prints about its connections."""
+    lines = (folder / f"{log}.{rank}").read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("[Gloo]"))
+
+
 def shown(folder: Path) -> tuple[list[float], list[float]]:
     """Return the loss of every step, and all shares kept."""
     lines = [json.loads(line) for line in RunFolder(folder, 0).log.read_text().splitlines()]
@@ -141,7 +147,7 @@ def test_several_processes_train_with_the_losses_of_one(
     assert sum(int(row["chunks"]) for row in one) == 8 * 5 * 4
     assert validations[1]["sdr"] == pytest.approx(validations[0]["sdr"], abs=1e-3)  # divided among the ranks
     assert len((tmp_path / "log.0").read_text().splitlines()) > 8
-    assert all((tmp_path / f"log.{rank}").read_text() == "" for rank in range(1, size))  # only rank 0 prints
+    assert all(printed_by(tmp_path, rank) == "" for rank in range(1, size))  # only rank 0 prints
 
 
 def test_a_run_goes_on_with_two_three_and_one_process(tmp_path: Path) -> None:
@@ -228,12 +234,12 @@ def test_every_problem_is_reported_once(tmp_path: Path, ranks: Callable[..., lis
     config = write_config(tmp_path / "config.yaml")
     argv = ["-c", str(config), "--model-path", str(tmp_path / "run"), "--data-path"]
     assert ranks(2, train_as_rank, [*argv, str(tmp_path / "nowhere")], tmp_path / "log") == [2, 2]
-    assert (tmp_path / "log.0").read_text().startswith(f"error: {tmp_path}/nowhere: cannot be read")
-    assert (tmp_path / "log.1").read_text() == ""
+    assert printed_by(tmp_path, 0).startswith(f"error: {tmp_path}/nowhere: cannot be read")
+    assert printed_by(tmp_path, 1) == ""
     write_tracks(tmp_path / "here-0")
     write_tracks(tmp_path / "here-1", 2)
     assert ranks(2, train_with_own_data, [*argv, str(tmp_path / "here")], tmp_path / "other") == [2, 2]
-    assert (tmp_path / "other.0").read_text() == (
+    assert printed_by(tmp_path, 0, "other") == (
         "error: the processes see different tracks (3 on rank 0, 2 on rank 1); give every machine the same files\n"
     )
     assert not (tmp_path / "run").exists()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from my_submission.src.audio.parts import PLACEHOLDER, SLACK, CutOffError, DamagedError, Part, find_parts, native_name
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
@@ -51,19 +54,60 @@ class AudioStream(Protocol):
 class AudioFile:
     """An audio file that libsndfile can read: wav, flac, mp3, ogg, opus, aiff and more.
 
-    Raises AudioError, which names the file. The constructor raises it if the file is missing, empty or not audio, or if its
-    header shows that it is cut off. Reading raises it where the file ends too early, and for NaN or infinite samples.
+    Songs that were joined in one file are read one after the other. Where a header does not tell the length for certain,
+    frames are counted, or the file is decoded once. An mp3 loses the delay and padding that its encoder noted; without such
+    a note it loses the 529 samples of the decoder's delay.
+
+    Raises AudioError, which names the file. The constructor raises it if the file is missing, empty or not audio, or if it is
+    cut off. Reading raises it where the file is damaged, and for NaN or infinite samples. Warns of odd headers.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.name = str(path)
-        with self._open() as file:
-            self.sample_rate, self.channels, self.num_samples = file.samplerate, file.channels, file.frames
-            self.subtype = file.subtype  # of its samples, by libsndfile's name: PCM_16
-            _refuse_truncated(file, self.path)
+        self.parts = self._find_parts()
+        self.lengths: list[int] = []  # samples per channel of each part
+        for part in self.parts:
+            self._add(part)
+        self.num_samples = sum(self.lengths)
         if self.num_samples == 0:
             raise AudioError(f"{self.name}: holds no audio, expected at least one sample")
+
+    def _find_parts(self) -> list[Part]:
+        try:
+            mode = self.path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                raise AudioError(f"{self.name}: is a folder, expected an audio file")
+            if not stat.S_ISREG(mode):  # before it is opened, which may take for ever
+                raise AudioError(f"{self.name}: is a pipe or a device, expected a file; write the audio to a file first")
+            return find_parts(self.path)
+        except FileNotFoundError as error:
+            raise AudioError(f"{self.name}: no such file") from error
+        except OSError as error:
+            raise AudioError(f"{self.name}: cannot be read ({error.strerror})") from error
+        except CutOffError as error:
+            raise _truncated(self.path, str(error)) from error
+        except DamagedError as error:
+            raise AudioError(f"{self.name}: {error}") from error
+
+    def _add(self, part: Part) -> None:
+        """Take note of a part's rate, channels and length."""
+        with self._open(part) as file:
+            form = (file.samplerate, file.channels)
+            if not self.lengths:
+                self.sample_rate, self.channels = form
+                self.subtype = file.subtype  # of its samples, by libsndfile's name: PCM_16
+            elif form != (self.sample_rate, self.channels):
+                found = f"{self.sample_rate} Hz with {self.channels} channels, then {form[0]} Hz with {form[1]}"
+                raise AudioError(f"{self.name}: its songs differ ({found}), expected one format; cut it into its songs")
+            if not part.pieces:
+                _refuse_truncated(file, self.path)
+            length = file.frames if part.is_certain else _count(file)
+            if part.is_promised and length < file.frames:
+                raise self._cut_off_at(length, file.frames)
+        self.lengths.append(length)
+        if part.note:
+            warnings.warn(f"{self.name}: {part.note}", stacklevel=1)  # one place, so that each is shown once
 
     @property
     def seconds(self) -> float:
@@ -73,47 +117,66 @@ class AudioFile:
     def blocks(self) -> Iterator[Block]:
         """Yield the audio from its beginning in blocks [C, n]."""
         position = 0
-        with self._open() as file:
-            while position < self.num_samples:
-                try:
-                    block = file.read(BLOCK, dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError:
-                    block = np.empty((0, self.channels), np.float32)
-                if len(block) == 0:
-                    found, expected = position / self.sample_rate, self.num_samples / self.sample_rate
-                    raise _truncated(self.path, f"{found:.2f} s can be read of the {expected:.2f} s its header promises")
-                _refuse_not_finite(block, self.name, position / self.sample_rate)
-                position += len(block)
-                yield np.ascontiguousarray(block.T)
+        for part, length in zip(self.parts, self.lengths, strict=True):
+            end = position + length
+            with self._open(part) as file:
+                while position < end:
+                    block = _read(file, min(BLOCK, end - position))
+                    if len(block) == 0:
+                        raise self._cut_off_at(position, self.num_samples)
+                    _refuse_not_finite(block, self.name, position / self.sample_rate)
+                    position += len(block)
+                    yield np.ascontiguousarray(block.T)
 
     def read(self, start: int, num_samples: int) -> Block:
         """Return the audio from sample `start` on, [C, n]. n is `num_samples`, or less at the end of the file."""
-        num_samples = min(num_samples, self.num_samples - start)
-        with self._open() as file:
-            try:
-                file.seek(start)
-                block = file.read(num_samples, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                block = np.empty((0, self.channels), np.float32)
+        num_samples = max(0, min(num_samples, self.num_samples - start))
+        pieces, begin = [np.empty((0, self.channels), np.float32)], 0
+        for part, length in zip(self.parts, self.lengths, strict=True):
+            first, last = max(0, start - begin), min(length, start + num_samples - begin)
+            if first < last:
+                with self._open(part) as file:
+                    pieces.append(_read(file, last - first, first))
+            begin += length
+        block = np.concatenate(pieces) if len(pieces) > 2 else pieces[-1]
         if len(block) < num_samples:
             raise _truncated(self.path, f"the {num_samples} samples from {start / self.sample_rate:.2f} s on cannot be read")
         _refuse_not_finite(block, self.name, start / self.sample_rate)
         return np.ascontiguousarray(block.T)
 
-    def _open(self) -> soundfile.SoundFile:
-        if self.path.is_dir():
-            raise AudioError(f"{self.name}: is a folder, expected an audio file")
+    def _open(self, part: Part) -> soundfile.SoundFile:
         try:
-            return soundfile.SoundFile(self.path)
+            return part.open(self.path)
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a .raw file has no header
-            if not self.path.exists():
-                raise AudioError(f"{self.name}: no such file") from error
-            if self.path.stat().st_size == 0:
-                raise AudioError(f"{self.name}: is an empty file, expected audio") from error
             reason = getattr(error, "error_string", "no header").rstrip(".")
             raise AudioError(
                 f"{self.name}: is not audio that libsndfile can read ({reason}); expected wav, flac, mp3, ogg, opus or aiff"
             ) from error
+        except OSError as error:  # it is gone since
+            raise AudioError(f"{self.name}: cannot be read ({error.strerror})") from error
+
+    def _cut_off_at(self, found: int, expected: int) -> AudioError:
+        """Return the error for a file of which `found` samples can be read."""
+        rate = self.sample_rate
+        return _truncated(self.path, f"{found / rate:.2f} s can be read of the {expected / rate:.2f} s its header promises")
+
+
+def _read(file: soundfile.SoundFile, num_samples: int, start: int | None = None) -> NDArray[np.float32]:
+    """Return samples [n, C] from `start` on, or from where the file stands; n is 0 if they cannot be read."""
+    try:
+        if start is not None:
+            file.seek(start)
+        return file.read(num_samples, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        return np.empty((0, file.channels), np.float32)
+
+
+def _count(file: soundfile.SoundFile) -> int:
+    """Return the number of samples per channel that decoding gives."""
+    length = 0
+    while samples := len(_read(file, BLOCK)):
+        length += samples
+    return length
 
 
 class AudioArray:
@@ -152,26 +215,13 @@ def _truncated(path: Path, found: str) -> AudioError:
 
 
 def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
-    """Raise AudioError for a cut that libsndfile does not report (wav, aiff, ogg). In other formats, reading fails."""
-    unknown = 0x7FFFFFFF - 0x10000  # programs that write to a pipe do not know the size, and put about this much
+    """Raise AudioError for a cut that only libsndfile's log reports: of an AIFF, and of an RF64."""
     for promised, found in re.findall(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
-        if int(found) < int(promised) < unknown:
+        if int(found) + SLACK < int(promised) < PLACEHOLDER:
             raise _truncated(path, f"{found} bytes of audio lie behind a header that promises {promised}")
     match = re.search(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)", file.extra_info)
     if match and int(match[1]) < int(match[2]):
         raise _truncated(path, f"{match[1]} samples lie behind a header that promises {match[2]}")
-    if file.format == "OGG" and not _has_last_ogg_page(path):
-        raise _truncated(path, "the page that ends an Ogg stream is missing")
-
-
-def _has_last_ogg_page(path: Path) -> bool:
-    """Whether the last page is complete and has the end-of-stream flag (RFC 3533)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 17)))  # a page has 64 KiB at most
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS\0")) :]
-    segments = page[26] if len(page) > 26 else 0
-    return len(page) >= 27 + segments + sum(page[27 : 27 + segments]) and bool(page[5] & 4)
 
 
 def is_integer(subtype: str) -> bool:
@@ -260,6 +310,6 @@ def create(path: Path, sample_rate: int, channels: int, num_samples: int, contai
     large = container == "wav" and num_samples * channels * BYTES[subtype] > 0xFFFF0000
     form = "RF64" if large else container.upper()
     try:
-        return soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=form)
+        return soundfile.SoundFile(native_name(path), "w", sample_rate, channels, subtype, format=form)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path.parent}: cannot be written to ({error.error_string})") from error

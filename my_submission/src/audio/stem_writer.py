@@ -8,7 +8,6 @@ writer.gain                        # below 1 if integer samples would have clipp
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,19 @@ import soundfile
 from numpy.typing import NDArray
 
 from my_submission.src.audio.files import BLOCK, BYTES, AudioError, Block, create, is_integer
+from my_submission.src.common.atomic import hidden_folder
+from my_submission.src.common.locks import exclusive
+
+STEMS, REST, SCALED = "stems", "rest", "scaled"  # folders in the hidden one: what appears at the end, and temporary files
 
 
 class StemWriter:
     """Writes the stems of one song into a folder, atomically. Raises AudioError.
 
-    The files are written to a hidden folder next to it, which is renamed at the end. If integer samples would clip, all stems
-    get the same gain below 1, so that their proportions are kept. The gain is known only at the end of the song: from the
-    first sample beyond 1 on, samples are written to temporary float files. At the end the gain is applied to these and to the
-    samples written before, which are rounded a second time.
+    The files are written to a hidden folder next to it, and moved at the end. If another process has written stems there in the
+    meantime, they are replaced. If integer samples would clip, all stems get the same gain below 1, so that their proportions
+    are kept. The gain is known only at the end of the song: from the first sample beyond 1 on, samples are written to temporary
+    float files. At the end the gain is applied to these and to the samples written before, which are rounded a second time.
 
     Args:
         folder: where the stems go. Other files in it are kept.
@@ -55,18 +58,20 @@ class StemWriter:
         self.written = 0  # samples per channel
         self.would_clip = False  # from then on, samples go to the float files
         self.stopped = False  # another thread sets it to have a long gain pass end with KeyboardInterrupt
-        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.partial: Path  # the hidden folder
         self.files: list[soundfile.SoundFile] = []
-        self.new_parents = [path for path in self.partial.parents if not path.exists()]
+        self.cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> StemWriter:
         try:
-            shutil.rmtree(self.partial, ignore_errors=True)  # left by a run that was killed
-            self.partial.mkdir(parents=True)
+            self.partial = self.cleanup.enter_context(hidden_folder(self.folder.parent))
+            for name in (STEMS, REST, SCALED):
+                (self.partial / name).mkdir()
         except OSError as error:
+            self._discard()
             raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from error
         try:
-            self._create_all(self.container, self.subtype)
+            self._create_all(STEMS, self.container, self.subtype)
         except BaseException:
             self._discard()
             raise
@@ -79,7 +84,7 @@ class StemWriter:
             if self.peak > 1 and is_integer(self.subtype) and not self.would_clip:
                 self.would_clip = True
                 self._close()
-                self._create_all("rest.wav", "FLOAT")
+                self._create_all(REST, "wav", "FLOAT")
             for file, stem in zip(self.files, stems, strict=True):
                 file.write(_rounded(stem.T, file.subtype))
         self.written += 0 if self.would_clip else stems.shape[-1]
@@ -99,15 +104,19 @@ class StemWriter:
             self.gain = 1 / self.peak
             for name in self.names:
                 self._apply_gain(name)
-        if self.folder.exists():  # keep the other files in it
-            for path in self._paths(self.container):
-                path.replace(self.folder / path.name)
-        else:
-            self.partial.rename(self.folder)
+        try:
+            (self.partial / STEMS).rename(self.folder)
+        except OSError:
+            if not self.folder.is_dir():
+                raise
+            with exclusive(self.folder):  # keep the other files in it, and do not mix two processes' stems
+                for path in self._paths(STEMS, self.container):
+                    path.replace(self.folder / path.name)
 
     def _apply_gain(self, name: str) -> None:
         """Join the two parts of a stem into one file, with the gain applied."""
-        path, rest, scaled = (self.partial / f"{name}.{suffix}" for suffix in (self.container, "rest.wav", "scaled"))
+        path, scaled = (self.partial / folder / f"{name}.{self.container}" for folder in (STEMS, SCALED))
+        rest = self.partial / REST / f"{name}.wav"
         parts = [path, rest] if self.written else [rest]
         with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
             for part in parts:
@@ -118,11 +127,10 @@ class StemWriter:
         rest.unlink()
         scaled.replace(path)
 
-    def _create_all(self, suffix: str, subtype: str) -> None:
+    def _create_all(self, folder: str, container: str, subtype: str) -> None:
         """Open one file for each stem."""
-        container = suffix.rpartition(".")[2]
         self.files = []
-        for path in self._paths(suffix):
+        for path in self._paths(folder, container):
             self.files.append(create(path, self.sample_rate, self.channels, self.num_samples, container, subtype))
 
     def _close(self) -> None:
@@ -132,10 +140,7 @@ class StemWriter:
     def _discard(self) -> None:
         """Delete everything that is not finished, and the folders that were made for it."""
         self._close()
-        shutil.rmtree(self.partial, ignore_errors=True)
-        for path in self.new_parents:
-            with contextlib.suppress(OSError):  # not empty: it holds finished files
-                path.rmdir()
+        self.cleanup.close()
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -145,8 +150,8 @@ class StemWriter:
         except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(f"{self.folder}: cannot be written ({error}); is the disk full?") from error
 
-    def _paths(self, suffix: str) -> list[Path]:
-        return [self.partial / f"{name}.{suffix}" for name in self.names]
+    def _paths(self, folder: str, container: str) -> list[Path]:
+        return [self.partial / folder / f"{name}.{container}" for name in self.names]
 
 
 def _rounded(samples: NDArray[np.float32], subtype: str) -> NDArray[Any]:

@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     marks = _read_marks(options.out)
     if options.from_training:
         scores = from_training.score_tables(options.from_training)
-        _refuse_losing(marks, [stem.key for stem in scores], options.out)
+        marks = _marks_of([stem.key for stem in scores], marks, options.out)
         _print_scores(scores, "never drawn, no score")
         _write_table(options.out, scores, marks)
         return 0
@@ -88,7 +88,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
         only = separator.source_order[0]
         raise AuditError(f"{options.model}: separates {only} alone, expected a model of several instruments")
     stems, failed = find_stems(tracks, separator.source_order)
-    _refuse_losing(marks, [stem.key for stem in stems], options.out)
+    marks = _marks_of([stem.key for stem in stems], marks, options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
     counted = f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'}"
@@ -120,7 +120,14 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission audit", description=__doc__)
     add = parser.add_argument
-    add("--data-path", "--data_path", nargs="+", type=Path, metavar="DIR", help="folders of tracks to audit, the same that train.py takes")
+    add(
+        "--data-path",
+        "--data_path",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of tracks to audit, the same that train.py takes",
+    )
     add("--model", metavar="DIR|A|B|demo", help="model to separate with; a DIR holds config.yaml and checkpoints")
     add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
@@ -154,11 +161,16 @@ def _read_marks(out: Path) -> Marks:
     return marks
 
 
-def _refuse_losing(marks: Marks, stems: Sequence[Key], out: Path) -> None:
-    """Refuse to replace a table if a marked stem is not in the new one."""
-    lost = [shown(*stem) for stem in sorted(marks.keys() - set(stems))]
+def _marks_of(stems: Sequence[Key], marks: Marks, out: Path) -> Marks:
+    """Return the marks by stem. Refuse to replace a table if a marked stem is not in the new one."""
+    meant = stem_table.match(marks, stems)
+    lost = [shown(*stem) for stem in sorted(marks.keys() - meant.keys())]
+    odd = [shown(*stem) for stem in marks if stem not in meant and not stem_table.is_utf8(*stem)]
+    if odd:
+        raise AuditError(f"{out}: {stem_table.SAVE_AGAIN} (it names {odd[0]}, which is not audited now)")
     if lost:
         raise AuditError(f"{out}: holds marks of stems that are not audited now ({some(lost)}); move it, or name another --out")
+    return {stem: marks[name] for name, stem in meant.items()}
 
 
 def measure_all(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from my_submission.src.audio.tracks import Track, find_tracks
+from my_submission.src.audio.tracks import Track, TrackError, find_tracks
 from my_submission.src.audit import AuditError
 from my_submission.src.common.text import shown
 
@@ -31,7 +31,7 @@ class Stem:
 
 
 def find_distinct_tracks(folders: Sequence[Path]) -> list[Track]:
-    """Return the tracks of the folders, by name within each, hidden ones left out.
+    """Return the tracks of the folders, by name within each, junk left out.
 
     Raises TrackError for a folder that cannot be read or holds no track, AuditError for two tracks of the same name, which a
     table of stems could not tell apart.
@@ -54,13 +54,18 @@ def find_stems(tracks: Sequence[Track], instruments: Sequence[str]) -> tuple[lis
     stems, failed = [], {}
     for track in tracks:
         for instrument in instruments:
-            paths = track.paths_of(instrument)
-            stem = Stem(track.name, instrument, paths[0] if paths else track.folder / f"{instrument}.wav")
-            if len(paths) == 1:
-                stems.append(stem)
+            try:
+                path = track.find(instrument)
+            except TrackError as error:
+                path = str(error)
+            if isinstance(path, Path):
+                stems.append(Stem(track.name, instrument, path))
             else:
-                failed[stem.name] = "is there twice, as wav and as flac" if paths else "no such file, as wav or as flac"
+                failed[shown(track.name, instrument)] = path
     if not stems:
         names = ", ".join(f"{name}.wav" for name in instruments)
-        raise AuditError(f"{tracks[0].folder.parent}: its tracks hold no stems, expected {names} (or .flac) in each")
+        first, reason = next(iter(failed.items()))
+        raise AuditError(
+            f"{tracks[0].folder.parent}: its tracks hold no stems, expected {names} (or .flac) in each; {first} {reason}"
+        )
     return stems, failed

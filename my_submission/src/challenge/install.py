@@ -1,6 +1,7 @@
 """Put the published checkpoints in place.
 
     python -m my_submission install mdx_AB.zip
+    python -m my_submission install mdx_AB          # the folder, if the browser has unpacked the archive
 
 The path, size and SHA-256 of every file are checked before anything is written. An archive that differs from the published one
 is refused. --allow-unpublished accepts your own checkpoints under the published names; they are loaded strictly, tensors only.
@@ -8,36 +9,31 @@ is refused. --allow-unpublished accepts your own checkpoints under the published
 
 from __future__ import annotations
 
-import contextlib
 import io
 import shutil
-import stat
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections.abc import Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
 from my_submission.src import checkpoint
+from my_submission.src.challenge.archive import Archive, open_archive
 from my_submission.src.challenge.published import DOWNLOAD, PUBLISHED, PUBLISHED_BYTES
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.text import shown
 from my_submission.src.config import Config, load_config, parse_config
 
 CONFIG = "config.yaml"
 MODELS = ("modelA", "modelB")
-JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # added by archivers and desktops; never written
 MAX_CONFIG_BYTES, MAX_CHECKPOINT_BYTES = 1 << 16, 4 * PUBLISHED_BYTES  # of a file unpacked into memory
 
 
 def main(argv: Sequence[str]) -> int:
     """Install the archive of the command line; return the exit status: 0, or 2 if the archive is refused."""
     parser = cli.Parser(prog="python -m my_submission install", description=__doc__)
-    parser.add_argument("archive", type=Path, metavar="mdx_AB.zip", help=f"the archive from {DOWNLOAD}")
+    parser.add_argument("archive", type=Path, metavar="mdx_AB.zip", help=f"the archive from {DOWNLOAD}, or its folder")
     parser.add_argument(
         "--allow-unpublished",
         action="store_true",
@@ -56,135 +52,103 @@ def install(archive: str | Path, *, allow_unpublished: bool = False, folder: Pat
 
     Raises CheckpointError or ConfigError, with nothing written, for an archive that differs from the published one.
     """
-    archive = Path(archive)
-    with _open(archive) as opened:
-        members = _checked_paths(opened, archive)
-        if allow_unpublished:
-            _check_own(opened, members, archive, folder)
-        else:
-            _check_published(opened, members, archive, folder)
-        return _put_in_place(opened, members, archive, folder)
+    with open_archive(Path(archive), MODELS) as opened:
+        _refuse_unknown(opened)
+        try:
+            check = _check_own if allow_unpublished else _check_published
+            paths = check(opened, folder)
+        except OSError as error:
+            raise CheckpointError(f"{archive}: cannot be read ({error.strerror}); nothing was installed") from error
+        return _put_in_place(opened, paths, folder)
 
 
-def _open(archive: Path) -> zipfile.ZipFile:
-    if not archive.is_file():
-        raise CheckpointError(f"{archive}: no such file; download it from {DOWNLOAD}")
-    try:
-        return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile as error:
-        with archive.open("rb") as file:
-            head = file.read(512).lstrip().lower()
-        if head.startswith((b"<!doctype html", b"<html")):
-            raise CheckpointError(
-                f"{archive}: is a web page, not the archive: Google Drive asks before it hands out a file too large for its "
-                f"virus scan. Open {DOWNLOAD} in a browser, choose 'Download anyway', and install the file that comes"
-            ) from error
-        size = archive.stat().st_size
-        raise CheckpointError(
-            f"{archive}: is no zip archive, or cut off ({size} bytes are there); download it again"
-        ) from error
-
-
-def _checked_paths(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the files of the archive, path -> member; refuse any that is not directly in modelA/ or modelB/."""
-    members: dict[str, zipfile.ZipInfo] = {}
-    for member in opened.infolist():
-        path = PurePosixPath(member.filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
-            raise CheckpointError(
-                f"{archive}: {member.filename!r} reaches outside its folder; this is not the published archive"
-            )
-        if member.is_dir() or set(path.parts) & set(JUNK):
-            continue
-        if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
-            raise CheckpointError(f"{archive}: {member.filename!r} is a link or encrypted, expected plain files")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise CheckpointError(f"{archive}: {member.filename!r} is packed in an unusual way; pack it again with zip")
-        if str(path) in members:
-            raise CheckpointError(f"{archive}: holds {member.filename!r} twice")
-        known = len(path.parts) == 2 and path.parts[0] in MODELS and (str(path) in PUBLISHED or path.name == CONFIG)
-        if not known:
+def _refuse_unknown(archive: Archive) -> None:
+    """Refuse an archive that is empty, or holds other files than a config.yaml and the published names for each model."""
+    for path, member in archive.files.items():
+        top, _, name = path.partition("/")
+        if top not in MODELS or (path not in PUBLISHED and name != CONFIG):
             expected = ", ".join([*(f"{model}/{CONFIG}" for model in MODELS), *PUBLISHED])
-            raise CheckpointError(f"{archive}: holds {member.filename!r}, expected {expected}")
-        members[str(path)] = member
-    if not members:
-        raise CheckpointError(f"{archive}: is empty, expected {', '.join(PUBLISHED)}")
-    return members
+            raise CheckpointError(f"{archive.path}: holds {member.name!r}, expected {expected}")
+        most = MAX_CONFIG_BYTES if name == CONFIG else MAX_CHECKPOINT_BYTES
+        if member.size > most:
+            raise CheckpointError(f"{archive.path}: {path} has {member.size} bytes, too many for {_use(name)}")
+    if not archive.files:
+        raise CheckpointError(f"{archive.path}: is empty, expected {', '.join(PUBLISHED)}")
 
 
-def _check_published(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Refuse an archive that differs from the published one; the cheap checks come first."""
-    missing = [path for path in PUBLISHED if path not in members]
+def _use(name: str) -> str:
+    return "a config" if name == CONFIG else "a network of this family"
+
+
+def _check_published(archive: Archive, folder: Path) -> list[str]:
+    """Refuse an archive that differs from the published one; the cheap checks come first. Return the paths to install."""
+    missing = [path for path in PUBLISHED if path not in archive.files]
     if missing:
-        raise CheckpointError(f"{archive}: misses {', '.join(missing)}; download it again from {DOWNLOAD}")
+        raise CheckpointError(f"{archive.path}: misses {', '.join(missing)}; download it again from {DOWNLOAD}")
     for path in PUBLISHED:
-        if members[path].file_size != PUBLISHED_BYTES:
-            raise CheckpointError(f"{archive}: {path} has {members[path].file_size} bytes, published were {PUBLISHED_BYTES}")
-    _leave_equal_configs(opened, members, archive, folder)
-    for path in list(members):
-        if path not in PUBLISHED:
-            raise CheckpointError(f"{archive}: {path} differs from the published one (--allow-unpublished takes it)")
+        size = archive.files[path].size
+        if size != PUBLISHED_BYTES:
+            raise CheckpointError(f"{archive.path}: {path} has {size} bytes, published were {PUBLISHED_BYTES}")
+    for path in _new_configs(archive, folder):
+        raise CheckpointError(f"{archive.path}: {path} differs from the published one (--allow-unpublished takes it)")
     for path, digest in tqdm(PUBLISHED.items(), desc="checking", leave=False, disable=None):
-        with _unpacking(opened, members[path], archive) as file:
+        with archive.unpacking(path) as file:
             found = checkpoint.sha256_of(file)
         if found != digest:
             raise CheckpointError(
-                f"{archive}: {path} has SHA-256 {found}, published was {digest}; download it again "
+                f"{archive.path}: {path} has SHA-256 {found}, published was {digest}; download it again "
                 "(or --allow-unpublished, if it is a checkpoint of your own)"
             )
+    return list(PUBLISHED)
 
 
-def _check_own(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Load every checkpoint strictly, in memory, into the network of the archive's config.yaml, or of the one in place."""
+def _check_own(archive: Archive, folder: Path) -> list[str]:
+    """Load every checkpoint strictly, in memory, into the network of the archive's config.yaml, or of the one in place.
+
+    Return the paths to install.
+    """
     configs = {model: load_config(folder / model / CONFIG) for model in MODELS if (folder / model / CONFIG).exists()}
-    for model in MODELS:
-        if f"{model}/{CONFIG}" in members:
-            configs[model] = _read_config(opened, members[f"{model}/{CONFIG}"], archive)
-    _leave_equal_configs(opened, members, archive, folder)
-    for path, member in tqdm(members.items(), desc="checking", leave=False, disable=None):
-        if path in PUBLISHED:
-            name = f"{archive}: {path}"
-            if member.file_size > MAX_CHECKPOINT_BYTES:
-                raise CheckpointError(f"{name} has {member.file_size} bytes, too many for a network of this family")
-            with _unpacking(opened, member, archive) as file:
-                state = checkpoint.read_state_dict(io.BytesIO(file.read()), name)
-            checkpoint.load_network(configs[path.partition("/")[0]], state, name)
+    new = _new_configs(archive, folder)
+    configs |= {path.partition("/")[0]: config for path, config in new.items()}
+    own = [path for path in archive.files if path in PUBLISHED]
+    if not own:
+        raise CheckpointError(f"{archive.path}: holds no checkpoints, expected some of {', '.join(PUBLISHED)}")
+    for path in tqdm(own, desc="checking", leave=False, disable=None):
+        name, model = f"{archive.path}: {path}", path.partition("/")[0]
+        if model not in configs:
+            raise CheckpointError(f"{name} has no {CONFIG}, neither in the archive nor in {folder / model}; add one")
+        with archive.unpacking(path) as file:
+            state = checkpoint.read_state_dict(io.BytesIO(file.read()), name)
+        checkpoint.load_network(configs[model], state, name)
+    return [*new, *own]
 
 
-def _leave_equal_configs(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> None:
-    """Remove a config.yaml from `members` if the one in place has the same values."""
-    for model in MODELS:
-        path = f"{model}/{CONFIG}"
-        ours = load_config(folder / path) if (folder / path).exists() else None
-        if path in members and _read_config(opened, members[path], archive) == ours:
-            del members[path]
+def _new_configs(archive: Archive, folder: Path) -> dict[str, Config]:
+    """Return the archive's configs by path, without those that have the same values as the one in place."""
+    new = {}
+    for path in (f"{model}/{CONFIG}" for model in MODELS):
+        if path in archive.files:
+            with archive.unpacking(path) as file:
+                text = file.read()
+            config = parse_config(text, f"{archive.path}: {path}")
+            if not ((folder / path).exists() and load_config(folder / path) == config):
+                new[path] = config
+    return new
 
 
-def _read_config(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) -> Config:
-    with _unpacking(opened, member, archive) as file:
-        return parse_config(file.read(MAX_CONFIG_BYTES), f"{archive}: {member.filename}")
-
-
-@contextlib.contextmanager
-def _unpacking(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) -> Iterator[IO[bytes]]:
-    """Open a member for reading; raise CheckpointError if it turns out to be damaged."""
-    try:
-        with opened.open(member) as file:
-            yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise CheckpointError(f"{archive}: {member.filename} is damaged ({error}); download the archive again") from error
-
-
-def _put_in_place(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Path, folder: Path) -> list[Path]:
+def _put_in_place(archive: Archive, paths: Sequence[str], folder: Path) -> list[Path]:
     """Unpack into a hidden folder first, and rename the files when all of them are complete."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as scratch:
-            for index, member in enumerate(tqdm(members.values(), desc="unpacking", leave=False, disable=None)):
-                with _unpacking(opened, member, archive) as file, (Path(scratch) / str(index)).open("wb") as copy:
+        with hidden_folder(folder) as scratch:
+            for index, path in enumerate(tqdm(paths, desc="unpacking", leave=False, disable=None)):
+                with archive.unpacking(path) as file, (scratch / str(index)).open("wb") as copy:
                     shutil.copyfileobj(file, copy, 1 << 20)
-            for index, path in enumerate(members):
+            for path in paths:  # whatever is in the way is found before the first file is renamed
+                if (folder / path).is_dir():
+                    raise CheckpointError(f"{folder / path}: is a folder, expected a file or a free name; move it")
                 (folder / path).parent.mkdir(exist_ok=True)
-                (Path(scratch) / str(index)).replace(folder / path)
+            for index, path in enumerate(paths):
+                (scratch / str(index)).replace(folder / path)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); nothing was installed") from error
-    return [folder / path for path in members]
+    return [folder / path for path in paths]

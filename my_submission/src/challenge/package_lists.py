@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from my_submission.src.challenge.verdict import FAIL, PASS, Verdict
+from my_submission.src.challenge.verdict import FAIL, MARK, PASS, UNKNOWN, Verdict, read_text
 
 REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # the wrapper imports these; the kit itself needs numpy and soundfile
 
@@ -17,9 +17,11 @@ REQUIRED = ("torch", "numpy", "soundfile", "pyyaml")  # the wrapper imports thes
 def judge_requirements(root: Path) -> Verdict:
     """Check that requirements.txt pins all packages and contains those that the wrapper imports."""
     try:
-        text = (root / "requirements.txt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return Verdict(FAIL, "requirements.txt is not there, or no text; the image is built from it")
+        text, _ = read_text(root / "requirements.txt")  # pip skips a byte order mark
+    except OSError:
+        return Verdict(FAIL, "requirements.txt is not there; the image is built from it")
+    except ValueError as error:
+        return Verdict(FAIL, f"requirements.txt {error}")
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line and not re.match(r"--(extra-)?index-url\b|--find-links\b", line)]
     pins = [re.fullmatch(r"([A-Za-z0-9][\w.-]*)\s*(\[[^]]*\])?\s*==\s*[\w.!+-]+\s*(;.*)?(--hash.*)?", line) for line in lines]
@@ -36,14 +38,18 @@ def judge_requirements(root: Path) -> Verdict:
 def judge_apt(root: Path) -> Verdict:
     """Check that apt.txt lists Debian packages, including git and libsndfile as in the kit."""
     try:
-        lines = (root / "apt.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return Verdict(FAIL, "apt.txt is not there, or no text; expected the lines git and libsndfile1")
-    names = [name for line in lines if (name := line.partition("#")[0].strip())]
+        text, has_mark = read_text(root / "apt.txt")
+    except OSError:
+        return Verdict(FAIL, "apt.txt is not there; expected the lines git and libsndfile1")
+    except ValueError as error:
+        return Verdict(FAIL, f"apt.txt {error}")
+    names = [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
     wrong = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=\S+)?", name)]
     if wrong:
         return Verdict(FAIL, f"apt.txt: no name of a Debian package: {', '.join(wrong)}; expected one a line")
     missing = [name for name in ("git", "libsndfile") if not any(re.match(rf"{name}(\d|-|=|$)", found) for found in names)]
     if missing:
         return Verdict(FAIL, f"apt.txt: missing {', '.join(missing)}; expected the lines git and libsndfile1")
+    if has_mark:
+        return Verdict(UNKNOWN, f"{', '.join(names)}; the file {MARK}; save it as UTF-8 without one")
     return Verdict(PASS, ", ".join(names))

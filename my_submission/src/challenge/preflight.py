@@ -21,7 +21,7 @@ from typing import Any
 from my_submission.src.challenge.package_lists import judge_apt, judge_requirements
 from my_submission.src.challenge.published import DOWNLOAD, INSTALL, PUBLISHED
 from my_submission.src.challenge.trial_run import JUDGEMENTS, run_wrapper
-from my_submission.src.challenge.verdict import FAIL, PASS, UNKNOWN, Verdict
+from my_submission.src.challenge.verdict import FAIL, MARK, PASS, UNKNOWN, Verdict, read_text
 from my_submission.src.common import cli
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
@@ -105,26 +105,30 @@ def check_model(subject: Subject) -> Verdict:
 def check_flags(subject: Subject) -> Verdict:
     """Check that the flags in aicrowd.json are those of the model's leaderboard; `fix` sets them."""
     expected = FLAGS.get(getattr(subject.model, "leaderboard", None))
-    settings = _read_settings(subject.root)
+    settings, has_mark = _read_settings(subject.root)
     if isinstance(settings, str):
         return Verdict(FAIL, settings)
+    if has_mark and subject.fix:
+        _write_settings(subject.root, settings)
     if expected is None:
         return Verdict(UNKNOWN, "the selected class names no leaderboard; set labelnoise and bleeding yourself")
     # compared as JSON, because 1 and true are equal in Python
     wrong = {key: value for key, value in expected.items() if json.dumps(settings.get(key)) != json.dumps(value)}
     listed = ", ".join(f"{key} {json.dumps(value)}" for key, value in wrong.items())
     board = subject.model.leaderboard
+    if not wrong and has_mark and not subject.fix:
+        return Verdict(UNKNOWN, f"the flags of leaderboard {board}; the file {MARK}; --fix takes it off")
     if not wrong:
         return Verdict(PASS, f"the flags of leaderboard {board}")
     if not subject.fix:
         return Verdict(FAIL, f"leaderboard {board} wants {listed}; --fix sets that")
-    _write_text(subject.root / "aicrowd.json", json.dumps(settings | expected, indent=2, ensure_ascii=False) + "\n")
+    _write_settings(subject.root, settings | expected)
     return Verdict(PASS, f"set for leaderboard {board}: {listed}")
 
 
 def check_authors(subject: Subject) -> Verdict:
     """Check that an author is named. AIcrowd uses the account that pushes, so a missing name blocks nothing."""
-    settings = _read_settings(subject.root)
+    settings, _ = _read_settings(subject.root)
     authors = settings.get("authors") if isinstance(settings, dict) else None
     if not isinstance(authors, list) or not authors or PLACEHOLDER in authors:
         return Verdict(UNKNOWN, f"aicrowd.json names {authors}; write your AIcrowd user name there")
@@ -259,15 +263,26 @@ def _say(name: str, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _read_settings(root: Path) -> dict[str, Any] | str:
-    """Return the settings in aicrowd.json, or a sentence that says why they cannot be used."""
+def _read_settings(root: Path) -> tuple[dict[str, Any] | str, bool]:
+    """Return the settings in aicrowd.json, or a sentence that says why they cannot be used.
+
+    Return also whether the file begins with a byte order mark.
+    """
     try:
-        settings = json.loads((root / "aicrowd.json").read_text(encoding="utf-8"))
+        text, has_mark = read_text(root / "aicrowd.json")
     except OSError as error:
-        return f"aicrowd.json cannot be read ({error.strerror}); the evaluator needs it: take the repository's own"
+        return f"aicrowd.json cannot be read ({error.strerror}); the evaluator needs it: take the repository's own", False
     except ValueError as error:
-        return f"aicrowd.json is no JSON ({error}); fix it, or take the repository's own"
-    return settings if isinstance(settings, dict) else "aicrowd.json holds no settings, expected {...}"
+        return f"aicrowd.json {error}", False
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        return f"aicrowd.json is no JSON ({error}); fix it, or take the repository's own", has_mark
+    return settings if isinstance(settings, dict) else "aicrowd.json holds no settings, expected {...}", has_mark
+
+
+def _write_settings(root: Path, settings: dict[str, Any]) -> None:
+    _write_text(root / "aicrowd.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@
         journal.finish()                       # the next run with these settings starts again
 
 The first line holds the settings; a run continues only a journal with equal settings. A last line that was cut off is dropped.
+One process at a time writes a journal; a lock on the file tells whether it still lives.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from my_submission.src.common.atomic import atomic_file
+from my_submission.src.common.atomic import clear_dead
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.locks import Lock, lock_file
 
 HEADER = "settings of this run"
 FINISHED = {"finished": True}
@@ -33,20 +35,40 @@ class Journal:
     The journal of a finished run, or of a run with other settings, is overwritten. `differences` then lists the settings that
     changed.
 
-    Raises JournalError if the file is not a journal (it is left as it is), or if it cannot be read or written.
+    Hidden files that killed processes have left next to the journal are deleted.
+
+    Raises JournalError if the file is not a journal (it is left as it is), if another process is writing it, or if it cannot be
+    read or written.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
         self.path = Path(path)
         self.entries: list[dict[str, Any]] = []
         self.differences: list[str] = []
+        self.lock: Lock | None = None
         try:
+            self.lock = lock_file(self.path)
             self._open(settings)
-        except OSError as error:
-            raise JournalError(f"{self.path}: cannot be read or written ({error.strerror})") from error
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, BlockingIOError):
+                what = "another process is at work on it; wait until it has ended, or write to another place"
+                raise JournalError(f"{self.path}: {what}") from error
+            if isinstance(error, OSError):
+                raise JournalError(f"{self.path}: cannot be read or written ({error.strerror})") from error
+            raise
+
+    def _leave(self) -> None:
+        """Delete a file that has stayed empty, and release the lock."""
+        if self.lock:
+            with contextlib.suppress(OSError):
+                if self.path.stat().st_size == 0:
+                    self.path.unlink()
+            self.lock.release()
 
     def _open(self, settings: dict[str, Any]) -> None:
-        found, end = self._read() if self.path.exists() else ([], 0)
+        clear_dead(self.path.parent)
+        found, end = ([], 0) if is_blank(self.path) else self._read()
         former = found[0][HEADER] if found else settings
         self.differences = [
             f"{name} was {former.get(name)}, is {settings.get(name)}"
@@ -75,9 +97,11 @@ class Journal:
         return lines, end
 
     def _begin(self, settings: dict[str, Any]) -> None:
-        """Write a journal with a header only."""
-        with atomic_file(self.path) as partial:
-            partial.write_text(json.dumps({HEADER: settings}) + "\n", encoding="utf-8")
+        """Write a journal with a header only, into the file that is locked."""
+        with self.path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({HEADER: settings}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line, and return when it is on the disk. Raises JournalError."""
@@ -99,6 +123,17 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # `append` has raised the error that closing repeats
             self.file.close()
+        self._leave()
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether a journal is missing, empty or cut off in its first line, because its process was killed at once."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        begun = file.read(1 << 20)
+    start = json.dumps({HEADER: {}})[:-2].encode()
+    return b"\n" not in begun and begun[: len(start)] == start[: len(begun)]
 
 
 def read_settings(path: Path) -> dict[str, Any]:

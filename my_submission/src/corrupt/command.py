@@ -41,7 +41,7 @@ from tqdm import tqdm
 from my_submission.src.audio.tracks import Track
 from my_submission.src.common import cli, stem_table
 from my_submission.src.common.atomic import atomic_folder
-from my_submission.src.common.journal import Journal, JournalError, read_settings
+from my_submission.src.common.journal import Journal, JournalError, is_blank, read_settings
 from my_submission.src.common.text import shown
 from my_submission.src.corrupt import CorruptError
 from my_submission.src.corrupt.faults import COLUMNS, LEVEL, Fault, Faults, Settings, draw_faults, with_stretches
@@ -65,7 +65,7 @@ def corrupt(data: Path, out: Path, settings: Settings) -> tuple[list[dict[str, A
     plan = draw_faults(tracks, settings)
     rows: list[dict[str, Any]] = []
     skipped = 0
-    with _folder(out), Journal(out / JOURNAL, facts) as journal:
+    with _folder(out), Journal(out / JOURNAL, facts) as journal, _no_journal_alone(out):
         done = {entry["track"]: entry["rows"] for entry in journal.entries}
         for number, track in enumerate(tqdm(tracks, desc=str(out), unit="track", disable=None)):
             folder = out / track.name
@@ -93,7 +93,7 @@ def _refuse_other_content(out: Path, facts: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise CorruptError(f"{out}: is a file, expected a folder or a name that is free")
     there = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
-    if not there:
+    if not there or (there == [JOURNAL] and is_blank(out / JOURNAL)):
         return
     try:
         former = read_settings(out / JOURNAL)
@@ -145,20 +145,29 @@ def _write_stem(path: Path, track: Track, name: str, fault: Fault) -> float:
 
 @contextlib.contextmanager
 def _folder(out: Path) -> Iterator[None]:
-    """Make OUT if it is missing. If an error comes before its first track, leave everything as it was."""
+    """Make OUT if it is missing. If an error comes before anything is in it, delete it again."""
     made = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            if not any(path.is_dir() for path in out.iterdir()):
-                (out / JOURNAL).unlink(missing_ok=True)
         for path in made:
             with contextlib.suppress(OSError):  # not empty: it has a finished track
                 path.rmdir()
         if isinstance(error, OSError):
             raise CorruptError(f"{out}: cannot be written ({error.strerror})") from error
+        raise
+
+
+@contextlib.contextmanager
+def _no_journal_alone(out: Path) -> Iterator[None]:
+    """Delete the journal if an error comes before the first track. The caller holds the journal's lock."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if not any(path.is_dir() for path in out.iterdir()):
+                (out / JOURNAL).unlink(missing_ok=True)
         raise
 
 

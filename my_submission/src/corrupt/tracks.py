@@ -13,7 +13,7 @@ from my_submission.src.audio.tracks import Track, TrackError, find_tracks
 
 
 def open_clean_tracks(data: Path) -> list[Track]:
-    """Return the tracks of a folder by name, each with all its stems by name. Hidden folders are left out.
+    """Return the tracks of a folder by name, each with all its stems by name. Junk is left out.
 
     Of every stem the header is read, and its audio up to the first sound.
 
@@ -26,11 +26,14 @@ def _open_stems(track: Track) -> Track:
     """Return the track with its stems opened. Files that are neither wav nor flac are ignored."""
     folder, mixtures = track.folder, track.mixtures
     paths = [path for path in track.paths if path not in mixtures]
-    found = ", ".join(path.name for path in paths) or "none"
     if len(paths) < 2:
+        found = ", ".join(path.name for path in paths) or "none"
         raise TrackError(f"{folder}: too few stems ({found}), expected two or more wav or flac files besides the mixture")
-    if len({path.stem for path in paths}) < len(paths):
-        raise TrackError(f"{folder}: an instrument is there twice ({found}), expected one file for each")
+    for path in paths:
+        twins = track.paths_of(path.stem)
+        if len(twins) > 1:
+            found = ", ".join(twin.name for twin in twins)
+            raise TrackError(f"{folder}: an instrument is there twice ({found}), expected one file for each")
     joined = next((path for path in paths if "+" in path.stem), None)
     if joined is not None:
         raise TrackError(f"{joined}: has a + in its name, which joins names in the table; rename it")

@@ -9,16 +9,17 @@
             journal.finish()
 
 Every folder of the dataset is a track: a mixture.wav, and bass.wav, drums.wav, other.wav and vocals.wav if it is to be scored.
+References may be flac, and their names in any case. The mixture is read as the evaluator does, which knows mixture.wav alone.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,13 +27,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from my_submission.src import audio
-from my_submission.src.audio.tracks import track_folders
+from my_submission.src.audio.files import AudioFile, Block
+from my_submission.src.audio.tracks import MIXTURE, Track, track_folders
 from my_submission.src.common import cli
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.journal import Journal
 from my_submission.src.common.text import escaped, shown
 from my_submission.src.evaluation.metrics import METRICS
-from my_submission.src.evaluation.results import INSTRUMENTS, Result, line, score_files
+from my_submission.src.evaluation.results import INSTRUMENTS, ClippingCounter, Result, line, reference_files, score_files
 
 JOURNAL = "evaluation.jsonl"  # in the folder of the predictions
 
@@ -92,7 +95,7 @@ class Wrapper(Protocol):
 
 
 def track_names(data: Path, out: Path) -> list[str]:
-    """Return the names of the dataset's tracks: its folders, without the hidden ones.
+    """Return the names of the dataset's tracks: its folders, without junk.
 
     Raises EvaluationError if there is no track, or if the predictions would be written among the tracks.
     """
@@ -192,32 +195,53 @@ def evaluate_track(wrapper: Wrapper, track: str, members: Mapping[str, Model] | 
     folder, predictions = wrapper.dataset_dir / track, wrapper.predictions_dir / track
     for name in INSTRUMENTS:  # a track that fails must not leave the stems of an earlier run behind
         (predictions / f"{name}.wav").unlink(missing_ok=True)
+    _refuse_other_mixture(folder)
     files = _stamps(folder)
+    references = reference_files(folder)
     seconds = audio.AudioFile(folder / "mixture.wav").seconds
     started = time.perf_counter()
     with cli.seconds_bar(wrapper.model, seconds, "this track", position=1):
         wrapper.separate_music_file(track)
     taken = time.perf_counter() - started
-    missing = [name for name in INSTRUMENTS if not (folder / f"{name}.wav").exists()]
+    missing = [name for name in INSTRUMENTS if name not in references]
+    instead = [file for name in missing for file in Track(folder).in_other_formats(name)]
+    counter = ClippingCounter()
     scores: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     by_member = {}
     if not missing:
-        scores = {metric: _scores(folder, predictions, metric) for metric in METRICS}
-        by_member = {name: _score_member(wrapper, member, folder) for name, member in (members or {}).items()}
-    return Result(track, seconds, taken, scores, missing, files, by_member)
+        watches = itertools.chain([counter.watch], itertools.repeat(AudioFile.blocks))  # the first metric counts
+        scores = {metric: _scores(references, predictions, metric, watch) for metric, watch in zip(METRICS, watches)}  # noqa: B905
+        by_member = {name: _score_member(wrapper, member, folder, references) for name, member in (members or {}).items()}
+    return Result(track, seconds, taken, scores, missing, files, by_member, counter.samples, instead)
 
 
-def _scores(references: Path, predictions: Path, metric: str) -> dict[str, float]:
-    return {name: score_files(references / f"{name}.wav", predictions / f"{name}.wav", metric) for name in INSTRUMENTS}
+def _refuse_other_mixture(folder: Path) -> None:
+    """Refuse a track without a mixture.wav, and name the mixtures that the evaluator would not read."""
+    if (folder / "mixture.wav").exists():
+        return
+    track = Track(folder)
+    found = [path.name for path in track.mixtures] + track.in_other_formats(MIXTURE)
+    if found:
+        reads = "the evaluator reads mixture.wav alone, so rename or convert it"
+        raise EvaluationError(f"{folder / 'mixture.wav'}: no such file (there is {', '.join(found)}); {reads}")
 
 
-def _score_member(wrapper: Wrapper, member: Model, folder: Path) -> dict[str, float]:
+def _scores(
+    references: Mapping[str, Path],
+    predictions: Path,
+    metric: str,
+    watch: Callable[[AudioFile], Iterator[Block]] = AudioFile.blocks,
+) -> dict[str, float]:
+    return {name: score_files(path, predictions / f"{name}.wav", metric, watch) for name, path in references.items()}
+
+
+def _score_member(wrapper: Wrapper, member: Model, folder: Path, references: Mapping[str, Path]) -> dict[str, float]:
     """Return the SDR of another model on a track's folder. Its stems go through files like the ensemble's, but are not kept."""
     stems, sample_rates = member.separate_music_file(*audio.read(folder / "mixture.wav"))
     wrapper.check_output(stems, sample_rates)
-    with tempfile.TemporaryDirectory(prefix="member_", dir=wrapper.predictions_dir) as scratch:
-        wrapper.save_prediction(Path(scratch), stems, sample_rates)
-        return _scores(folder, Path(scratch), "sdr")
+    with hidden_folder(wrapper.predictions_dir) as scratch:
+        wrapper.save_prediction(scratch, stems, sample_rates)
+        return _scores(references, scratch, "sdr")
 
 
 def _is_current(result: Result, wrapper: Wrapper) -> bool:
@@ -225,10 +249,14 @@ def _is_current(result: Result, wrapper: Wrapper) -> bool:
     predictions = wrapper.predictions_dir / result.track
     has_stems = all((predictions / f"{name}.wav").is_file() for name in INSTRUMENTS)
     has_scores = result.is_scored or bool(result.missing)
-    return has_stems and has_scores and result.files == _stamps(wrapper.dataset_dir / result.track)
+    try:
+        return has_stems and has_scores and result.files == _stamps(wrapper.dataset_dir / result.track)
+    except UserError:  # the folder can no longer be read; evaluating the track will say so
+        return False
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Return the size in bytes and the modification time in ns of a track's files, by name."""
-    paths = [folder / f"{name}.wav" for name in ("mixture", *INSTRUMENTS)]
+    """Return the size in bytes and the modification time in ns of a track's files, by name. Raises TrackError."""
+    track = Track(folder)
+    paths = [folder / "mixture.wav", *(path for name in INSTRUMENTS for path in track.paths_of(name))]
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from my_submission.src.audio.files import AudioFile
+import numpy as np
+
+from my_submission.src.audio.files import AudioFile, Block
+from my_submission.src.audio.tracks import Track, TrackError
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
-from my_submission.src.common.text import escaped, shown
+from my_submission.src.common.text import escaped, shown, some
 from my_submission.src.evaluation.metrics import METRICS, MetricError, refuse_other_shape
 
 INSTRUMENTS = ("bass", "drums", "other", "vocals")  # the challenge's, in its order
+HIGHEST = {"PCM_16": 1 - 2**-15, "PCM_24": 1 - 2**-23}  # the largest sample of a file; the smallest is -1
 LIMIT = 1.57  # seconds of separation that the challenge allows per second of audio
 
 
@@ -35,13 +39,16 @@ class Result:
     missing: list[str]  # instruments without a reference stem
     files: dict[str, list[int]]  # name of an input file -> its size in bytes and modification time in ns
     members: dict[str, dict[str, float]] = field(default_factory=dict)  # "seed 0" -> instrument -> SDR of that member, dB
+    clipped: int = 0  # samples of the scored estimates, over all channels, that lie at full scale
+    instead: list[str] = field(default_factory=list)  # files of missing instruments that are neither wav nor flac
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> Result:
         """Return the result of a journal's line; metrics that the line lacks have no scores."""
         scores = {metric: entry.get(metric, {}) for metric in METRICS}
         names = ("track", "seconds", "separation_seconds", "missing", "files", "members")
-        return cls(scores=scores, **{name: entry[name] for name in names})
+        later = {name: entry[name] for name in ("clipped", "instead") if name in entry}  # former versions did not write these
+        return cls(scores=scores, **{name: entry[name] for name in names}, **later)
 
     def entry(self) -> dict[str, Any]:
         """Return the result as a journal's line, with a key for each metric."""
@@ -53,6 +60,8 @@ class Result:
             "missing": self.missing,
             "files": self.files,
             "members": self.members,
+            "clipped": self.clipped,
+            "instead": self.instead,
         }
 
     @property
@@ -80,8 +89,46 @@ class Result:
         return fmean(self.scores[metric].values())
 
 
-def score_files(reference: Path, estimate: Path, metric: str = "sdr") -> float:
+def reference_files(folder: Path) -> dict[str, Path]:
+    """Return the reference stems of a track that exist: instrument -> file, a wav or flac whose name may be in any case.
+
+    Raises TrackError for two files of one instrument, and for a folder that cannot be read.
+    """
+    track, files = Track(folder), {}
+    for name in INSTRUMENTS:
+        path = track.find(name)
+        if isinstance(path, Path):
+            files[name] = path
+        elif track.paths_of(name):
+            raise TrackError(f"{folder}: {name} {path}")
+    return files
+
+
+class ClippingCounter:
+    """Counts the samples of an integer file that lie at full scale: the file cannot hold more, so they may be clipped."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def watch(self, file: AudioFile) -> Iterator[Block]:
+        """Yield the blocks of a file, and count."""
+        highest = HIGHEST.get(file.subtype, np.inf)
+        for block in file.blocks():
+            if highest < 1:
+                self.samples += int(np.count_nonzero((block >= highest) | (block <= -1)))
+            yield block
+
+
+def score_files(
+    reference: Path, estimate: Path, metric: str = "sdr", watch: Callable[[AudioFile], Iterator[Block]] = AudioFile.blocks
+) -> float:
     """Return a metric of a stem's file in constant memory; the rounding and clipping of the file count.
+
+    Args:
+        reference: the true stem.
+        estimate: the file to score.
+        metric: a key of METRICS (default: sdr).
+        watch: yields the blocks of the estimate, such as a ClippingCounter's (default: they are only read).
 
     Raises AudioError for a file that cannot be read, MetricError for files of different rates or shapes.
     """
@@ -90,7 +137,7 @@ def score_files(reference: Path, estimate: Path, metric: str = "sdr") -> float:
         if truth.sample_rate != found.sample_rate:
             raise MetricError(f"the estimate has {found.sample_rate} Hz, expected the reference's {truth.sample_rate} Hz")
         refuse_other_shape((truth.num_samples, truth.channels), (found.num_samples, found.channels))
-        return METRICS[metric].of_blocks(zip(truth.blocks(), found.blocks(), strict=True))
+        return METRICS[metric].of_blocks(zip(truth.blocks(), watch(found), strict=True))
     except MetricError as error:
         raise MetricError(f"{reference}: {error}; is it a stem of this mixture?") from error
 
@@ -101,7 +148,7 @@ def line(result: Result) -> str:
     if result.is_scored:
         return "; ".join([*(_line_of_metric(result, metric) for metric in METRICS), speed])
     none = len(result.missing) == len(INSTRUMENTS)
-    return f"not scored, no {'reference stems' if none else _file_names(result.missing)}; {speed}"
+    return f"not scored, no {'reference stems' if none else _file_names(result.missing)}{_instead(result)}; {speed}"
 
 
 def _line_of_metric(result: Result, metric: str) -> str:
@@ -112,6 +159,10 @@ def _line_of_metric(result: Result, metric: str) -> str:
 
 def _file_names(instruments: Sequence[str]) -> str:
     return ", ".join(f"{name}.wav" for name in instruments)
+
+
+def _instead(result: Result) -> str:
+    return f" (there is {some(result.instead)}, expected .wav or .flac)" if result.instead else ""
 
 
 def print_report(results: Sequence[Result], failed: Mapping[str, str], redone_chunks: int = 0) -> None:
@@ -126,7 +177,8 @@ def print_report(results: Sequence[Result], failed: Mapping[str, str], redone_ch
     _print_scores([result for result in results if result.is_scored], len(results), len(failed))
     for result in results:
         if 0 < len(result.missing) < len(INSTRUMENTS):
-            print(f"not scored: {shown(result.track)}: no {_file_names(result.missing)}")
+            print(f"not scored: {shown(result.track)}: no {_file_names(result.missing)}{_instead(result)}")
+    _print_clipped([result for result in results if result.clipped])
     if results:
         _print_speed(results)
     if redone_chunks:
@@ -148,6 +200,15 @@ def _print_scores(scored: Sequence[Result], separated: int, failed: int) -> None
         print("nothing was scored: no track that was separated has all four reference stems")
     if len(scored) < separated + failed:
         print(f"tracks: {len(scored)} scored, {separated - len(scored)} separated and not scored, {failed} failed")
+
+
+def _print_clipped(results: Sequence[Result]) -> None:
+    """Print how many samples of the estimates are clipped, and in which tracks; nothing if there are none."""
+    if results:
+        worst = sorted(results, key=lambda result: -result.clipped)
+        tracks = some([f"{shown(result.track)} {result.clipped}" for result in worst])
+        total = sum(result.clipped for result in results)
+        print(f"clipped: {total} samples of the estimates lie at full scale, and 16-bit files hold no more ({tracks})")
 
 
 def _print_speed(results: Sequence[Result]) -> None:

@@ -13,6 +13,7 @@ import argparse
 import base64
 import contextlib
 import dataclasses
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,10 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from my_submission.src.common.atomic import hidden_folder
 from my_submission.src.common.errors import UserError
-from my_submission.src.evaluation.results import INSTRUMENTS, Result, score_files
+from my_submission.src.common.locks import exclusive
+from my_submission.src.evaluation.results import INSTRUMENTS, Result, reference_files, score_files
 from my_submission.src.report import markup
 from my_submission.src.report.lanes import MIXTURE, Song, count_lanes, make_lanes, slug
 from my_submission.src.report.players import FILE_MARK
@@ -56,6 +59,12 @@ def check_path(page: Path, embed: bool = False, apart_from: Sequence[Path] = ())
 
     `apart_from` names folders of songs: the page's audio would be taken for songs there.
     """
+    for path in (page, _files_folder(page)):
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ReportError(f"--report {page}: the name is too long; choose a shorter one") from error
     if page.suffix.lower() not in (".html", ".htm") or page.is_dir() or not page.absolute().parent.is_dir():
         raise ReportError(f"--report {page}: expected the name of an .html file in a folder that exists")
     for folder in [] if embed else apart_from:
@@ -73,13 +82,12 @@ def evaluated_songs(results: Sequence[Result], data: Path, predictions: Path) ->
     songs = []
     for result in results:
         folder, found = data / result.track, predictions / result.track
-        there = [name for name in INSTRUMENTS if (folder / f"{name}.wav").is_file()]
         songs.append(
             Song(
                 result.track,
                 folder / "mixture.wav",
                 estimates={name: found / f"{name}.wav" for name in INSTRUMENTS},
-                references={name: folder / f"{name}.wav" for name in there},
+                references=reference_files(folder),
                 sdr=result.sdr,
                 compared=result.members,
                 separation_seconds=result.separation_seconds,
@@ -132,19 +140,16 @@ def write_with_files(page: Path, make: Callable[[Path], str], embed: bool) -> No
     """
     check_path(page, embed)
     folder = _files_folder(page)
-    partial, scratch = (target.with_name(f".{target.name}.partial") for target in (page, folder))
     try:
-        shutil.rmtree(scratch, ignore_errors=True)  # left by a run that was killed
-        scratch.mkdir()
-        (scratch / MARKER).write_text(f"Audio and pictures of {page.name!a}, replaced or removed with it.\n")
-        _write(partial, make(scratch), scratch, None if embed else folder.name)
-        with _in_place(scratch, folder, embed):
-            partial.replace(page)
+        with hidden_folder(page.parent) as hidden:
+            partial, files = hidden / "page", hidden / "files"
+            files.mkdir()
+            (files / MARKER).write_text(f"Audio and pictures of {page.name!a}, replaced or removed with it.\n")
+            _write(partial, make(files), files, None if embed else folder.name)
+            with exclusive(page.parent), _in_place(files, folder, hidden / "former", embed):
+                partial.replace(page)
     except OSError as error:
         raise ReportError(f"{page}: cannot be written ({error.strerror or error}); is the disk full?") from error
-    finally:
-        partial.unlink(missing_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _files_folder(page: Path) -> Path:
@@ -186,15 +191,13 @@ def _data_url(path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _in_place(scratch: Path, folder: Path, embed: bool) -> Iterator[None]:
+def _in_place(files: Path, folder: Path, former: Path, embed: bool) -> Iterator[None]:
     """Move the folder of files to its final place around the same move of the page; put the former one back on an error."""
-    former = folder.with_name(f".{folder.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
     if folder.exists() and not _is_taken(folder):
         folder.rename(former)
     try:
         if not embed:
-            scratch.rename(folder)
+            files.rename(folder)
         yield
     except BaseException:
         if not embed and not _is_taken(folder):
@@ -202,4 +205,3 @@ def _in_place(scratch: Path, folder: Path, embed: bool) -> Iterator[None]:
         if former.exists():
             former.rename(folder)
         raise
-    shutil.rmtree(former, ignore_errors=True)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from my_submission.src import audio
 from my_submission.src.common import cli
-from my_submission.src.common.atomic import atomic_folder
+from my_submission.src.common.atomic import atomic_folder, clear_dead
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import shown
 from my_submission.src.synth.mix import record, to_16_bits
@@ -51,7 +51,7 @@ def make_song(seed: int, seconds: float) -> dict[str, NDArray[np.int16]]:
 def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
     """Make a song and write its stems and their mixture into `folder`, which appears complete or not at all.
 
-    Return False if the folder already holds a song of this duration, else True.
+    Return False if the folder already holds a song of this duration, or another process has just written it; else True.
 
     Raises:
         SynthError: as for `make_song`; or the folder holds something else, or cannot be made.
@@ -69,6 +69,9 @@ def write_song(folder: str | Path, seed: int, seconds: float) -> bool:
         with atomic_folder(folder) as partial:
             for name, sound in {"mixture": mixture, **stems}.items():
                 audio.write(partial / f"{name}.wav", sound, RATE)
+    except FileExistsError:
+        _refuse_other_song(folder, seconds)
+        return False
     except OSError as error:
         raise SynthError(f"{folder}: cannot be written ({error.strerror})") from error
     return True
@@ -91,6 +94,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     if options.out.exists() and not options.out.is_dir():
         raise SynthError(f"{options.out}: is a file, expected a folder or an unused name")
+    clear_dead(options.out)
     made = 0
     seeds = range(options.seed, options.seed + options.songs)
     for seed in tqdm(seeds, desc=str(options.out), unit="song", disable=None):

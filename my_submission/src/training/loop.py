@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from my_submission.src.audio.tracks import Track
-from my_submission.src.checkpoint import save_checkpoint
+from my_submission.src.checkpoint import CheckpointError, save_checkpoint
+from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import shown
 from my_submission.src.dataset import RandomMixes, Sample, batches
 from my_submission.src.training.mask_tally import MaskTally
@@ -23,6 +25,8 @@ from my_submission.src.training.signals import Interruption
 from my_submission.src.training.trainer import StepResult, Trainer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from my_submission.src.training.validation import Validation
 
 
@@ -167,7 +171,13 @@ class Run:
         if self.validation is None or step == self.validated or step % self.valid_every:
             return
         average = self.trainer.ema.state_dict()
-        scores = self.validation.scores(average, stop=lambda: interruption.requested)
+        try:
+            scores = self.validation.scores(average, stop=lambda: interruption.requested)
+        except UserError as error:
+            self.validated = step
+            if self.world.is_main:
+                warnings.warn(f"step {step}: the validation is skipped ({error}); the training goes on", stacklevel=2)
+            return
         if scores is None:  # interrupted: the resumed run validates this step first
             return
         self.validated = step
@@ -176,6 +186,13 @@ class Run:
         if is_best:
             self.best = mean
             if self.world.is_main:
-                save_checkpoint(average, self.folder.best)
+                self._save_best(average)
         if progress:
             progress.validation(step, scores, is_best)
+
+    def _save_best(self, average: dict[str, Tensor]) -> None:
+        """Save the weights of the best validation. A failure is not the end: the training needs its states alone."""
+        try:
+            save_checkpoint(average, self.folder.best)
+        except CheckpointError as error:
+            warnings.warn(f"step {self.trainer.steps}: {error}; the training goes on", stacklevel=2)

@@ -9,14 +9,17 @@ The seeds of one network share a folder and its config.yaml, so the folder is al
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from my_submission.src.common.atomic import atomic_file
+from my_submission.src.common.atomic import atomic_file, clear_dead
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.locks import lock_file
 from my_submission.src.config import Config
 
 
@@ -78,6 +81,31 @@ class RunFolder:
                 steps[path] = int(match[1])
         return sorted(steps, key=lambda path: steps[path], reverse=True)
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from training this seed in this folder during the block.
+
+        Raises FolderError if another process is training it, or if the folder cannot be written to.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        path = self.path / f".seed{self.seed}.lock"
+        try:
+            lock = lock_file(path)
+        except BlockingIOError as error:
+            advice = "wait until it has ended, or take another --seed or --model-path"
+            raise FolderError(f"{self.path}: another process is training seed {self.seed} there; {advice}") from error
+        except OSError as error:
+            raise FolderError(f"{self.path}: cannot be written to ({error.strerror})") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if lock:
+                lock.release()
+            for folder in made:
+                with contextlib.suppress(OSError):  # not empty: the training has begun
+                    folder.rmdir()
+
     def prepare(self, config: Config, heading: str, restart: bool = False) -> None:
         """Make the folder and write the effective config below `heading`, which consists of comment lines.
 
@@ -89,7 +117,7 @@ class RunFolder:
         text = heading + yaml.safe_dump(config.as_dict(), sort_keys=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._delete_partial_files()
+            clear_dead(self.path)
             if restart:
                 self.delete_states()
             for path in (self.seed_config, self.config):
@@ -104,9 +132,3 @@ class RunFolder:
         """Delete the seed's saved states and its table of masked shares."""
         for path in (*self.states(), self.masked_table):
             path.unlink(missing_ok=True)
-
-    def _delete_partial_files(self) -> None:
-        """Delete the files of this seed that a killed process did not finish writing."""
-        for path in self.path.glob(".*.partial"):
-            if re.search(rf"_seed{self.seed}[_.]", path.name):
-                path.unlink(missing_ok=True)

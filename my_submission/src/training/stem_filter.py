@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from my_submission.src.audio.tracks import Track
@@ -22,7 +22,7 @@ from my_submission.src.training import DEFAULT_THRESHOLD
 
 COLUMNS = ("track", "instrument", "score", "keep")
 
-Verdicts = dict[tuple[str, str], bool]  # (track, instrument) -> whether it passes
+Key = tuple[str, str]  # track and instrument
 
 
 class KeepError(UserError):
@@ -51,11 +51,11 @@ def keep_stems(
     """
     _refuse_twins(tracks)
     instruments = config.training.instruments
-    verdicts = {(row["track"], row["instrument"]): _passes(row, path, threshold) for row in stem_table.read(path, COLUMNS)}
-    if skip_bad_tracks:
-        names = {track.name for track in tracks}
-        verdicts = {stem: verdict for stem, verdict in verdicts.items() if stem[0] in names}
-    _refuse_other_data(verdicts, [(track.name, name) for track in tracks for name in instruments], path)
+    stems = [(track.name, name) for track in tracks for name in instruments]
+    rows = {(row["track"], row["instrument"]): row for row in stem_table.read(path, COLUMNS)}
+    meant = stem_table.match(rows, stems)
+    _refuse_other_data(rows, meant, stems, path, skip_bad_tracks)
+    verdicts = {stem: _passes(rows[name], path, threshold) for name, stem in meant.items()}
     marked = [
         dataclasses.replace(track, dropped=frozenset(name for name in instruments if not verdicts[track.name, name]))
         for track in tracks
@@ -90,9 +90,17 @@ def _refuse_twins(tracks: Sequence[Track]) -> None:
         folders[track.name] = track.folder.parent
 
 
-def _refuse_other_data(verdicts: Verdicts, stems: Sequence[tuple[str, str]], path: Path) -> None:
-    unnamed = [shown(*stem) for stem in stems if stem not in verdicts]
-    unknown = [shown(*stem) for stem in sorted(verdicts.keys() - set(stems))]
+def _refuse_other_data(
+    named: Iterable[Key], meant: Mapping[Key, Key], stems: Sequence[Key], path: Path, skip_bad_tracks: bool
+) -> None:
+    """Refuse a table that leaves out a stem, or names another one. `meant` maps the table's names to stems."""
+    there, tracks = set(meant.values()), {track for track, _ in stems}
+    others = sorted(name for name in named if name not in meant)
+    unnamed = [shown(*stem) for stem in stems if stem not in there]
+    unknown = [shown(*name) for name in others if name[0] in tracks or not skip_bad_tracks]
+    odd = [name for name in others if not stem_table.is_utf8(*name)]
+    if odd and (unnamed or unknown):
+        raise KeepError(f"{path}: {stem_table.SAVE_AGAIN} (it names {shown(*odd[0])}, which is not in the data)")
     problems = [f"does not name {some(unnamed)}"] if unnamed else []
     problems += [f"names {some(unknown)}, not in the data"] if unknown else []
     if problems:
