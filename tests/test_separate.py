@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,9 +64,13 @@ def test_torchrun_shares_the_songs_and_a_failure_stops_no_other_rank(make_song: 
     assert listing(tmp_path / "out") == [f"b/{stem}" for stem in STEMS]
 
 
-def test_an_interrupt_leaves_whole_songs_and_nothing_half_written(make_song: Song, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_whole_songs_and_nothing_half_written(
+    make_song: Song, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     make_song(tmp_path / "in" / "a.wav", seconds=0.05)
-    make_song(tmp_path / "in" / "b.wav", seconds=60)
+    for name in "bc":  # c is decoded ahead
+        make_song(tmp_path / "in" / f"{name}.flac", seconds=60)
     command = [sys.executable, "-u", "-m", "my_submission", "separate", str(tmp_path / "in"), "--model", str(MODEL)]
     out = tmp_path / "out"
     process = subprocess.Popen(
@@ -74,10 +80,13 @@ def test_an_interrupt_leaves_whole_songs_and_nothing_half_written(make_song: Son
         if "a.wav ->" in line:
             break
     while not list(out.glob(".*.partial")):
-        pass
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+        time.sleep(0.01)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert time.monotonic() - began < 15  # about a second on an idle machine
+    assert "Traceback" not in err
     assert [path.name for path in out.iterdir()] == ["a"]
     assert listing(out / "a") == STEMS
 

@@ -53,6 +53,15 @@ def test_stems_of_another_run_are_recognized_by_the_name_of_their_folder(tmp_pat
     assert names(found, tmp_path) == ["music/a.wav", "old/b/rest.flac", "old/b/vocals.flac"]  # no song has the name b
 
 
+def test_stems_of_stems_are_passed_over_and_circles_are_not(tmp_path: Path) -> None:
+    four = [f"{stem}.wav" for stem in STEMS[0]]
+    touch(tmp_path, "a.wav", *(f"a/{name}" for name in four), *(f"a/vocals/{name}" for name in four))
+    assert names(find_songs([tmp_path], tmp_path, STEMS), tmp_path) == ["a.wav"]
+    touch(tmp_path / "circle", *(f"{folder}/{name}" for folder in ("bass", "vocals") for name in ("bass.wav", "vocals.wav")))
+    touch(tmp_path / "circle", *(f"{folder}/rest.wav" for folder in ("bass", "vocals")))
+    assert len(find_songs([tmp_path / "circle"], tmp_path / "out", STEMS).jobs) == 6
+
+
 def test_a_stem_that_is_named_itself_is_a_song(tmp_path: Path) -> None:
     touch(tmp_path, "song.wav", "song/vocals.wav")
     inputs = [tmp_path / "song.wav", tmp_path / "song" / "vocals.wav"]

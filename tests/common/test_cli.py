@@ -28,6 +28,7 @@ def main(argv):
         finally:
             print("deleting", flush=True)
             time.sleep(0.5)
+            print("deleted", flush=True)
 
 sys.exit(cli.run(main))
 """
@@ -81,8 +82,8 @@ def test_a_signal_ends_the_command_with_nothing_half_written(
     process.send_signal(number)
     assert process.stdout.readline() == "deleting\n"
     process.send_signal(number)  # an impatient user, or a batch system that signals twice
-    _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (status, message)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (status, "deleted\n", message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,3 +130,56 @@ def test_a_ctrl_c_during_the_start_is_no_traceback(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "")
+
+
+def test_a_signal_ends_an_operation_that_takes_long(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from my_submission.src.common import cli
+from my_submission.src.common.atomic import atomic_folder
+
+def main(argv):
+    large = np.ones((6000, 6000))
+    with atomic_folder(Path(argv[0])) as partial:
+        (partial / "file").write_text("half")
+        print("begun", flush=True)
+        np.linalg.svd(large)  # minutes, in one operation
+
+sys.exit(cli.run(main))
+"""
+    process = start(program, tmp_path / "out", OPENBLAS_NUM_THREADS="1")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted\n")
+    assert time.monotonic() - begun < 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_to_a_forked_process_is_not_the_parents() -> None:
+    program = """
+import os, signal, sys, time
+from my_submission.src.common import cli
+
+def main(argv):
+    print("begun", flush=True)
+    child = os.fork()
+    if not child:
+        try:
+            time.sleep(60)
+        finally:
+            os._exit(0)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    time.sleep(2)
+    return 7
+
+sys.exit(cli.run(main))
+"""
+    process = start(program)
+    process.communicate(timeout=60)
+    assert process.returncode == 7

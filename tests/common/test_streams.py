@@ -109,3 +109,14 @@ def test_a_failed_flush_at_the_end_is_no_success(monkeypatch: pytest.MonkeyPatch
         print("lost")
     assert left.value.code == 2
     assert sys.stdout is stream
+
+
+def test_no_file_takes_the_place_of_a_closed_stream() -> None:
+    program = """
+import os, sys
+from my_submission.src.common import cli
+sys.exit(cli.run(lambda argv: 0 if os.open(os.devnull, os.O_RDONLY) > 2 else 1))
+"""
+    environment = {**os.environ, "PYTHON": sys.executable, "P": program}
+    line = '"$PYTHON" -c "$P" <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, check=False).returncode == 0

@@ -166,14 +166,20 @@ def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]]) -> set[Pat
         sets = ([folder / f"{stem}.{container}" for stem in together] for together in stems for container in SUBTYPES)
         return any(all(path.is_file() for path in paths) for paths in sets)
 
-    def is_stem(song: Path, asked: tuple[Path, ...] = ()) -> bool:
-        if song.name not in names or song in asked:
-            return False
+    def owners(song: Path) -> set[Path]:
+        if song.name not in names:
+            return set()
         folder = _real(song.parent)
-        owners = [by_folder[folder]] if folder in by_folder else by_name.get(song.parent.name, []) if has_all(folder) else []
-        return any(owner != song and not is_stem(owner, (*asked, song)) for owner in owners)
+        found = [by_folder[folder]] if folder in by_folder else by_name.get(song.parent.name, []) if has_all(folder) else []
+        return {*found} - {song}
 
-    return {job.path for job in jobs if is_stem(job.path)}
+    owned = {job.path: owners(job.path) for job in jobs}
+    known = {song for song, its_owners in owned.items() if not its_owners}  # from these on, stems of stems are found too
+    found: set[Path] = set()
+    while new := {song for song, its_owners in owned.items() if song not in found and its_owners & known}:
+        found |= new
+        known = new
+    return found  # without songs that own each other in a circle
 
 
 def _refuse_replaced(jobs: Sequence[Job], replaced: Collection[str]) -> None:

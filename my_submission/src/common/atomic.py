@@ -106,9 +106,9 @@ def _hidden(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 
 @atexit.register
-def _delete_made() -> None:
+def delete_unfinished() -> None:
     """Delete what a signal between making and yielding has left; its handler raises an exception at any place."""
-    for process, path in _made:
+    for process, path in tuple(_made):
         if process == os.getpid():
             _delete(path)
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 from tqdm import tqdm
 
 from my_submission.src.common.errors import UserError
+from my_submission.src.common.interrupts import Interrupts
 from my_submission.src.common.precisions import PRECISIONS as _PRECISIONS
 from my_submission.src.common.streams import guarded_streams
 from my_submission.src.common.text import escaped
@@ -150,53 +149,21 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     After SIGINT, SIGTERM or SIGHUP the stack is unwound, so that partial files are deleted.
     """
     warnings.showwarning = _show_warning
-    stop = _Stop()
-    with guarded_streams():
+    with guarded_streams(), Interrupts() as interrupts:
         try:
             return main(sys.argv[1:] if argv is None else argv)
         except UserError as error:
-            if not stop.signal:
+            if not interrupts.signal:
                 print(f"error: {escaped(str(error))}", file=sys.stderr)
                 return 2
         except KeyboardInterrupt:
-            stop.signal = stop.signal or signal.SIGINT
+            interrupts.signal = interrupts.signal or signal.SIGINT
         except Exception:  # if a signal came first, it is the cause: a library may have caught the KeyboardInterrupt
-            if not stop.signal:
+            if not interrupts.signal:
                 raise
-        if stop.signal == signal.SIGINT:
+        if interrupts.signal == signal.SIGINT:
             print("interrupted", file=sys.stderr)
-        return 128 + stop.signal
-
-
-class _Stop:
-    """The handler of the signals that end a command: it raises KeyboardInterrupt or SystemExit in the main thread.
-
-    A signal less than a second after the last one is ignored, because the first one's partial files are being deleted then.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0  # the first one's number
-        self.last = 0.0  # time of the last one, seconds of time.monotonic
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, self)
-
-    def __call__(self, number: int, _: object) -> None:
-        last, self.last = self.last, time.monotonic()
-        if self.signal and self.last < last + 1:
-            return
-        self.signal = self.signal or number
-        if _is_being_imported("torch"):  # an exception there may abort the process; nothing is half-written yet
-            os._exit(128 + number)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
-
-
-def _is_being_imported(name: str) -> bool:
-    """Whether the import of a module has begun and is not done."""
-    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
+        return 128 + interrupts.signal
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
