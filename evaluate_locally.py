@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
             report.write_page(
                 options.report,
                 report.evaluated_songs(results, data, out),
-                title=f"Evaluation of {options.model or type(model).__name__}",
+                title=f"Evaluation of {', '.join(options.models or [type(model).__name__])}",
                 facts=settings,
                 failed=failed,
                 embed=options.embed,
@@ -99,16 +99,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the predictions (default: evaluator_outputs, next to this file)"
     )
-    parser.add_argument(
-        "--model",
-        metavar="A|B|demo|DIR",
-        help="model to evaluate; DIR holds config.yaml and checkpoints (default: MySeparationModel of user_config.py)",
-    )
+    cli.add_model_options(parser, "evaluate", " (default: MySeparationModel of user_config.py)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores as a table, a row per track and instrument")
     parser.add_argument("--each-seed", action="store_true", help="also score every member of the ensemble by itself")
     report.add_options(parser)
     cli.add_ensemble_options(parser)
     options = parser.parse_args(argv)
+    if options.weights and not options.models:
+        parser.error("--weights weighs the models of --model; name them")
     if options.demo:
         _set_up_demo(parser, options)
     report.check_options(parser, options)
@@ -117,9 +115,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _set_up_demo(parser: cli.Parser, options: argparse.Namespace) -> None:
     """Set the options that --demo implies; --out and --report may still be given."""
-    if options.model or options.data:
+    if options.models or options.data:
         parser.error("--demo brings its model and its songs; to use one of them, leave it out: --model demo --data DIR")
-    options.model, options.data, options.each_seed = "demo", DEMO / "songs", True
+    options.models, options.data, options.each_seed = ["demo"], DEMO / "songs", True
     options.out = options.out or DEMO / "predictions"
     options.report = options.report or DEMO / "report.html"
 
@@ -154,13 +152,16 @@ def make_demo_songs(folder: Path, seeds: Sequence[int]) -> None:
 
 def _open_model(options: argparse.Namespace) -> Model:
     """Return the model of --model, or user_config.py's own, with the ensemble's options. Raises UserError."""
-    from my_submission.src.separator import open_model
+    from my_submission.src.family.blend import open_models
     from my_submission.user_config import MySeparationModel
 
     cli.announce_compiling(options)
     ensemble = cli.ensemble_options(options)
-    model = open_model(options.model, **ensemble) if options.model else make_own_model(MySeparationModel, ensemble)
-    refuse_other_instruments(model, options.model or "MySeparationModel")
+    if options.models:
+        model: Model = open_models(options.models, options.weights, **ensemble)
+    else:
+        model = make_own_model(MySeparationModel, ensemble)
+    refuse_other_instruments(model, ", ".join(options.models or ["MySeparationModel"]))
     return model
 
 

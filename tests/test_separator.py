@@ -277,7 +277,7 @@ def test_open_model_takes_a_letter_or_a_folder(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="missing step100000_seed0"):
         open_model("A")
     assert open_model(str(FOLDER), overlap=3).overlap == 3
-    with pytest.raises(SeparationError, match="nowhere: no such model, expected A, B, demo or a folder"):
+    with pytest.raises(SeparationError, match="nowhere: no such model, expected A, B, demo or a folder with"):
         open_model("nowhere")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,17 +13,24 @@ from my_submission.src.audio.files import AudioArray, AudioStream, Block
 from my_submission.src.audio.prefetch import WriteBehind
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.config import Config
+from my_submission.src.ensemble import SeparationError
 
 
 class BaseSeparator:
     """Separates mixtures. A subclass defines `separate`; the other ways are built on it."""
 
     config: Config
+    on_progress: Callable[[int], object]  # called with samples done, at the networks' rate
 
     @property
     def sample_rate(self) -> int:
         """Return the sample rate of the networks, Hz; audio at another rate is resampled there and back."""
         return self.config.audio.sample_rate
+
+    @property
+    def num_channels(self) -> int:
+        """Return the number of audio channels C of the networks; mono is processed as equal channels."""
+        return self.config.audio.num_channels
 
     @property
     def source_order(self) -> list[str]:
@@ -33,7 +40,7 @@ class BaseSeparator:
     @property
     def instruments(self) -> list[str]:
         """Return the names of the stems in alphabetical order, as the challenge lists them."""
-        return sorted(self.config.source_order)
+        return sorted(self.source_order)
 
     def separate(self, mixture: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
         """Separate audio in constant memory: yield blocks [S, C, n], mixture.num_samples samples in all.
@@ -45,9 +52,14 @@ class BaseSeparator:
         """
         raise NotImplementedError
 
+    def refuse_other_channels(self, mixture: AudioStream) -> None:
+        """Raise SeparationError for audio that is neither mono nor of the networks' number of channels."""
+        if mixture.channels not in (1, self.num_channels):
+            raise SeparationError(f"{mixture.name}: has {mixture.channels} channels, expected 1 or {self.num_channels}")
+
     def separate_array(self, mixture: AudioStream) -> NDArray[np.float32]:
         """Separate audio into memory: return stems [S, n, C]."""
-        channels = 1 if mixture.channels == 1 else self.config.audio.num_channels
+        channels = 1 if mixture.channels == 1 else self.num_channels
         stems = np.empty((len(self.source_order), mixture.num_samples, channels), np.float32)
         position = 0
         for block in self.separate(mixture):
@@ -79,7 +91,7 @@ class BaseSeparator:
             The writer. Its `wait()` waits for the files, and returns the gain that all stems got so that integer samples do
             not clip: 1 if none was needed.
         """
-        channels = 1 if mixture.channels == 1 else self.config.audio.num_channels
+        channels = 1 if mixture.channels == 1 else self.num_channels
         names = self.source_order
         files = StemWriter(folder, names, mixture.sample_rate, channels, mixture.num_samples, container, subtype)
         with WriteBehind(files) as writer:

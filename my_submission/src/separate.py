@@ -24,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tqdm import tqdm
 
@@ -40,7 +40,10 @@ from my_submission.src.evaluation.results import INSTRUMENTS
 from my_submission.src.report.page import MARKER
 
 if TYPE_CHECKING:
+    from my_submission.src.family.blend import Blend
     from my_submission.src.separator import Separator
+
+    Model: TypeAlias = Separator | Blend
 
 T = TypeVar("T")
 
@@ -74,12 +77,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m my_submission separate", description=__doc__)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="songs, or folders of songs")
-    parser.add_argument(
-        "--model",
-        metavar="A|B|demo|DIR|FILE",
-        help="model that separates; DIR holds a config and checkpoints of any public MDX23C model, FILE is one of its "
-        "checkpoints (default: A, or demo if A's checkpoints are not installed)",
-    )
+    cli.add_model_options(parser, "separate with", " (default: A, or demo if A's checkpoints are not installed)")
     parser.add_argument(
         "--out", type=Path, default=Path("separated"), metavar="DIR", help="folder for the stems (default: separated)"
     )
@@ -103,20 +101,17 @@ def _choose_model(options: argparse.Namespace, rank: int) -> None:
     """Set the model if the options name none, and print a line if the demo has to do."""
     from my_submission.src.separator import default_model
 
-    if options.model is None:
-        options.model = default_model()
-        if options.model == "demo" and rank == 0:
+    if not options.models:
+        options.models = [default_model()]
+        if options.models == ["demo"] and rank == 0:
             print("no --model is named, and no published checkpoints are installed: the small demo that comes along separates")
 
 
 def _find(options: argparse.Namespace) -> Found:
     """Return the songs that the options name. Raises UserError, also for a model without a config."""
-    from my_submission.src.family.foreign_config import load_any_config
-    from my_submission.src.family.model_files import find_config
-    from my_submission.src.separator import model_folder
+    from my_submission.src.family.blend import stem_names
 
-    config = options.config or find_config(model_folder(options.model))
-    order = load_any_config(config, options.set).source_order
+    order = stem_names(options.models, options.weights, options.set, options.config)
     replaced = [f"{name}.{options.format}" for name in order] if options.overwrite else []
     return find_songs(options.inputs, options.out, [order, INSTRUMENTS], replaced=replaced, marker=MARKER)
 
@@ -130,9 +125,9 @@ def _announce_reading(found: Found, ranks: int) -> None:
     print(f"{songs} {'song' if songs == 1 else 'songs'}, {seconds:.1f} s of audio{shared}")
 
 
-def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
-    """Load the model that the options name, and print which seeds, device and precision it uses."""
-    from my_submission.src.separator import open_model
+def _open_separator(options: argparse.Namespace, rank: int) -> Model:
+    """Load the models that the options name, and print which seeds, device and precision they use."""
+    from my_submission.src.family.blend import open_models, summary
 
     if options.device == "auto" and "LOCAL_RANK" in os.environ:
         import torch
@@ -141,19 +136,15 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
             options.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     if rank == 0:
         cli.announce_compiling(options)
-    separator = open_model(options.model, **cli.ensemble_options(options))
+    separator = open_models(options.models, options.weights, **cli.ensemble_options(options))
     if rank == 0:
         if separator.note:
             print(f"note: {separator.note}")
-        print(
-            f"model {shown(options.model)}: seeds {', '.join(map(str, separator.checkpoints))} on {separator.device} in "
-            f"{separator.precision}, overlap {separator.overlap} -> {shown(options.out)}",
-            flush=True,
-        )
+        print("\n".join(summary(options.models, separator)) + f" -> {shown(options.out)}", flush=True)
     return separator
 
 
-def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
+def separate_all(separator: Model, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
     """Separate the songs one after another, and print the outcome of each.
 
     While one song is on the device, the files of the previous one are finished and the beginning of the next one is decoded.
@@ -177,7 +168,7 @@ def separate_all(separator: Separator, jobs: Sequence[Job], options: argparse.Na
 class _Batch:
     """The songs of one process. A song that fails costs no other, in whatever way it fails."""
 
-    separator: Separator
+    separator: Model
     options: argparse.Namespace
     rank: int
     failed: dict[str, str] = field(default_factory=dict)  # song -> reason
@@ -257,26 +248,28 @@ class _Batch:
         tqdm.write(line)
 
 
-def _stems(separator: Separator, job: Job, options: argparse.Namespace) -> dict[str, Path]:
+def _stems(separator: Model, job: Job, options: argparse.Namespace) -> dict[str, Path]:
     """Return instrument -> the file of that stem."""
     return {name: job.folder / f"{name}.{options.format}" for name in separator.source_order}
 
 
-def _write_page(separator: Separator, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:
+def _write_page(separator: Model, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:
     """Write the page of all songs of this call that are separated, by this run or an earlier one."""
     songs = [
         report.Song(str(job.folder.relative_to(options.out)), job.path, _stems(separator, job, options))
         for job in jobs
         if str(job.path) not in failed
     ]
-    facts = {
-        "the model": options.model,
-        "seeds": ", ".join(map(str, separator.checkpoints)),
-        "overlap": separator.overlap,
-        "precision": separator.precision,
-        "device": separator.device,
-    }
-    report.write_page(options.report, songs, title="Separated songs", facts=facts, failed=failed, embed=options.embed)
+    from my_submission.src.family.blend import facts
+
+    report.write_page(
+        options.report,
+        songs,
+        title="Separated songs",
+        facts=facts(options.models, separator),
+        failed=failed,
+        embed=options.embed,
+    )
     print(f"report: {shown(options.report)}")
 
 

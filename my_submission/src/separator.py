@@ -12,9 +12,8 @@ small ensemble that comes with the package.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from my_submission.src import checkpoint
 from my_submission.src.audio.files import AudioStream, Block
-from my_submission.src.audio.resample import fix_length, resample
+from my_submission.src.audio.resample import there_and_back
 from my_submission.src.base_separator import BaseSeparator
 from my_submission.src.challenge.published import DOWNLOAD, INSTALL, published_checkpoints
 from my_submission.src.checkpoint import CheckpointError
@@ -166,43 +165,43 @@ class Separator(BaseSeparator):
         self, estimate: Callable[[Tensor], Tensor], mixture: AudioStream, *, share_residual: bool
     ) -> Iterator[Block]:
         """Separate like `separate`, with `estimate`: chunks [B, C, T] -> estimates [B, S, C, T]."""
-        channels = self.config.audio.num_channels
-        if mixture.channels not in (1, channels):
-            raise SeparationError(f"{mixture.name}: has {mixture.channels} channels, expected 1 or {channels}")
-        samples = max(1, round(mixture.num_samples * self.sample_rate / mixture.sample_rate))  # at the networks' rate
-        blocks = fix_length(samples, resample(mixture.blocks(), mixture.sample_rate, self.sample_rate))
-        chunk = self.config.inference_chunk_size
-        level, scale = self._level(mixture) if self.config.inference.normalize else (0.0, 1.0)
-        if (level, scale) != (0.0, 1.0):
-            blocks = ((block - np.float32(level)) / np.float32(scale) for block in blocks)
+        self.refuse_other_channels(mixture)
+        how: dict[str, Any] = {"mono": mixture.channels == 1, "share_residual": share_residual, "estimate": estimate}
+        how["level"] = level_of(mixture) if self.config.inference.normalize else (0.0, 1.0)
+        yield from there_and_back(mixture, self.sample_rate, partial(self.separate_blocks, **how))
+
+    def separate_blocks(
+        self,
+        blocks: Iterable[Block],
+        *,
+        mono: bool,
+        level: tuple[float, float] = (0.0, 1.0),
+        share_residual: bool = True,
+        estimate: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Block]:
+        """Separate blocks [C, n] at the networks' rate -> stems [S, C, n]; the blocks are left as they are.
+
+        Args:
+            blocks: consecutive blocks of one song.
+            mono: whether C is 1 and the stems are to be mono.
+            level: of the song, if the model normalises (default: no change); see `level_of`.
+            share_residual: see BaseSeparator (default: yes).
+            estimate: maps chunks [B, C, T] to estimates [B, S, C, T] (default: all seeds).
+        """
+        channels, chunk = self.num_channels, self.config.inference_chunk_size
+        mean, scale = level
+        if level != (0.0, 1.0):
+            blocks = ((block - np.float32(mean)) / np.float32(scale) for block in blocks)
         on_device = to_device((torch.from_numpy(block).expand(channels, -1) for block in blocks), self.device)
         how: dict[str, Any] = {"chunk": chunk, "overlap": self.overlap, "batch_size": self.ensemble.batch_size}
+        estimate = estimate or self.ensemble.estimate
         if self.config.inference.procedure == "msst":
             pieces = msst(on_device, estimate, **how)
         else:
             pieces = overlap_add(on_device, estimate, **how, window=WINDOWS[self.config.inference.window](chunk))
-        if (level, scale) != (0.0, 1.0):
-            pieces = ((signal, estimates * scale + level) for signal, estimates in pieces)
-        finished = self._finish(pieces, mono=mixture.channels == 1, share_residual=share_residual)
-        stems = to_host(finished, self.device)
-        if mixture.sample_rate == self.sample_rate:
-            yield from stems
-            return
-        first = next(stems)
-        sources, out_channels, _ = first.shape
-        flat = (piece.reshape(sources * out_channels, -1) for piece in itertools.chain([first], stems))
-        for piece in fix_length(mixture.num_samples, resample(flat, self.sample_rate, mixture.sample_rate)):
-            yield piece.reshape(sources, out_channels, -1)
-
-    def _level(self, mixture: AudioStream) -> tuple[float, float]:
-        """Return the mean and the standard deviation of a song's mean over its channels; (0, 1) for a constant song."""
-        count, total, squares = 0, 0.0, 0.0
-        for block in mixture.blocks():
-            mono = block.mean(axis=0, dtype=np.float64)
-            count, total, squares = count + len(mono), total + mono.sum(), squares + np.square(mono).sum()
-        mean = total / count
-        variance = squares / count - mean**2
-        return (float(mean), math.sqrt(variance)) if variance > 1e-12 else (0.0, 1.0)
+        if level != (0.0, 1.0):
+            pieces = ((signal, estimates * scale + mean) for signal, estimates in pieces)
+        return to_host(self._finish(pieces, mono=mono, share_residual=share_residual), self.device)
 
     def _finish(self, pieces: Iterator[tuple[Tensor, Tensor]], mono: bool, share_residual: bool) -> Iterator[Tensor]:
         """Share the residual and return to mono: (mixture [C, n], estimates [S, C, n]) -> stems [S, C, n]."""
@@ -301,7 +300,7 @@ def default_model() -> str:
 
 
 def open_model(model: str, **options: Any) -> Separator:
-    """Open the model that `--model` names: A, B, demo, a folder of ours or of others, or a checkpoint. Raises UserError."""
+    """Open the model that `--model` names: A, B, demo, a folder of any program, or a checkpoint. Raises UserError."""
     folder = model_folder(model)
     return MODELS[model](**options) if model in MODELS else Separator(folder, **options)
 
@@ -314,6 +313,17 @@ def model_folder(model: str) -> Path:
         expected = "A, B, demo or a folder with a config and checkpoints, or a checkpoint"
         raise SeparationError(f"{model}: no such model, expected {expected}")
     return Path(model)
+
+
+def level_of(mixture: AudioStream) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a song's mean over its channels; (0, 1) for a constant song."""
+    count, total, squares = 0, 0.0, 0.0
+    for block in mixture.blocks():
+        mono = block.mean(axis=0, dtype=np.float64)
+        count, total, squares = count + len(mono), total + mono.sum(), squares + np.square(mono).sum()
+    mean = total / count
+    variance = squares / count - mean**2
+    return (float(mean), math.sqrt(variance)) if variance > 1e-12 else (0.0, 1.0)
 
 
 def _at_least_one(name: str, value: int | None, default: int) -> int:

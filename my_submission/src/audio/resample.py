@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from my_submission.src.audio.files import Block
+from my_submission.src.audio.files import AudioStream, Block
 from my_submission.src.common.errors import UserError
 
 
@@ -39,6 +41,28 @@ def resample(blocks: Iterable[Block], from_rate: int, to_rate: int) -> Iterator[
         yield resampler.resample_chunk(np.ascontiguousarray(block.T)).T
         block = following
     yield resampler.resample_chunk(np.ascontiguousarray(block.T), last=True).T
+
+
+def there_and_back(audio: AudioStream, rate: int, process: Callable[[Iterator[Block]], Iterator[Block]]) -> Iterator[Block]:
+    """Process audio at another rate: resample it, process it, and resample the outcome back to the audio's rate and length.
+
+    Args:
+        audio: any audio.
+        rate: the rate of `process`, Hz.
+        process: maps blocks [C, n] to blocks [..., n], as many samples in all.
+
+    Raises ResampleError, and all that reading the audio and `process` raise.
+    """
+    samples = max(1, round(audio.num_samples * rate / audio.sample_rate))
+    processed = process(fix_length(samples, resample(audio.blocks(), audio.sample_rate, rate)))
+    if audio.sample_rate == rate:
+        yield from processed
+        return
+    first = next(processed)
+    axes = first.shape[:-1]
+    flat = (piece.reshape(math.prod(axes), -1) for piece in itertools.chain([first], processed))
+    for piece in fix_length(audio.num_samples, resample(flat, rate, audio.sample_rate)):
+        yield piece.reshape(*axes, -1)
 
 
 def fix_length(num_samples: int, blocks: Iterable[Block]) -> Iterator[Block]:

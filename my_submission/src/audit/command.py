@@ -51,7 +51,7 @@ from my_submission.src.common.text import escaped, shown, some
 from my_submission.src.training import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
-    from my_submission.src.separator import Separator
+    from my_submission.src.base_separator import BaseSeparator
 
 PRINTED = 10  # stems
 
@@ -80,13 +80,13 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     if options.report:
         report.check_path(options.report, options.embed, apart_from=options.data_path)
 
-    from my_submission.src.separator import open_model
+    from my_submission.src.family.blend import open_models
 
     cli.announce_compiling(options)
-    separator = open_model(options.model, **cli.ensemble_options(options))
+    separator = open_models(options.models, options.weights, **cli.ensemble_options(options))
     if len(separator.source_order) < 2:
         only = separator.source_order[0]
-        raise AuditError(f"{options.model}: separates {only} alone, expected a model of several instruments")
+        raise AuditError(f"{', '.join(options.models)}: separates {only} alone, expected a model of several instruments")
     stems, failed = find_stems(tracks, separator.source_order)
     marks = _marks_of([stem.key for stem in stems], marks, options.out)
     if separator.note:
@@ -128,7 +128,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="folders of tracks to audit, the same that train.py takes",
     )
-    add("--model", metavar="DIR|A|B|demo", help="model to separate with; a DIR holds config.yaml and checkpoints")
+    cli.add_model_options(parser, "separate with", "")
     add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
     add("--seconds", type=cli.positive, default=10, metavar="N", help="length of a window in seconds (default: 10)")
@@ -138,10 +138,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     report.check_options(parser, options)
     if options.from_training:
-        for option in ("data_path", "model", "report"):
+        for option, name in {"data_path": "data_path", "models": "model", "weights": "weights", "report": "report"}.items():
             if getattr(options, option):
-                parser.error(f"--from-training goes by tables alone; leave --{option} out")
-    elif not (options.data_path and options.model):
+                parser.error(f"--from-training goes by tables alone; leave --{name} out")
+    elif not (options.data_path and options.models):
         parser.error("name the data with --data-path and a model with --model, or tables of trainings with --from-training")
     return options
 
@@ -174,7 +174,7 @@ def _marks_of(stems: Sequence[Key], marks: Marks, out: Path) -> Marks:
 
 
 def measure_all(
-    separator: Separator, stems: Sequence[Stem], journal: Journal, seconds: float, failed: dict[str, str]
+    separator: BaseSeparator, stems: Sequence[Stem], journal: Journal, seconds: float, failed: dict[str, str]
 ) -> list[Measurement]:
     """Measure the stems that the journal does not hold yet; return the measurements of all.
 
@@ -216,7 +216,7 @@ def _file_state(path: Path) -> tuple[str, int, int]:
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
-def _measure(separator: Separator, stem: Stem, state: tuple[str, int, int], seconds: float) -> dict[str, Any]:
+def _measure(separator: BaseSeparator, stem: Stem, state: tuple[str, int, int], seconds: float) -> dict[str, Any]:
     """Measure a stem; return its line of the journal."""
     file = AudioFile(stem.path)
     with cli.seconds_bar(separator, file.seconds, stem.name, position=1):

@@ -30,7 +30,7 @@ from my_submission.src.common.errors import UserError
 from my_submission.src.report.lanes import Lane, slug, write_lanes
 
 if TYPE_CHECKING:
-    from my_submission.src.separator import Separator
+    from my_submission.src.base_separator import BaseSeparator
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Audited:
     failed: Mapping[str, str]  # name of a stem -> reason
 
 
-def write_page(path: Path, audited: Audited, suspects: int, separator: Separator, embed: bool) -> None:
+def write_page(path: Path, audited: Audited, suspects: int, separator: BaseSeparator, embed: bool) -> None:
     """Write the page and its folder of files, in constant memory.
 
     Args:
@@ -87,7 +87,7 @@ def write_page(path: Path, audited: Audited, suspects: int, separator: Separator
     report.write_with_files(path, make, embed)
 
 
-def _write_lanes(score: StemScore, file: AudioFile, separator: Separator, files: Path, below: str, bar: tqdm) -> list[Lane]:
+def _write_lanes(score: StemScore, file: AudioFile, separator: BaseSeparator, files: Path, below: str, bar: tqdm) -> list[Lane]:
     """Write the lanes of a stem into `files`/`below`: the stem, its own output, and the output it seems to contain.
 
     If it seems to contain nothing else, the third lane is the loudest other output.

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from my_submission.src.audio.files import AudioStream, Block
 
 if TYPE_CHECKING:
-    from my_submission.src.separator import Separator
+    from my_submission.src.base_separator import BaseSeparator
 
 STEM, DISTORTION, OUTPUTS = 0, 1, slice(2, None)  # columns
 
 
-def measure(separator: Separator, stem: AudioStream, own: int, seconds: float) -> NDArray[np.float64]:
+def measure(separator: BaseSeparator, stem: AudioStream, own: int, seconds: float) -> NDArray[np.float64]:
     """Separate a stem as if it were a mixture, and sum its squares in windows; return the energies [W, 2 + S].
 
     The residual is not distributed: the usual half for `other` would make every stem seem to contain `other`.

@@ -100,6 +100,30 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     add_override_option(parser)
 
 
+def add_model_options(parser: argparse.ArgumentParser, verb: str, default: str) -> None:
+    """Add `--model`, which fills `models`, and `--weights`.
+
+    Args:
+        parser: gets the options.
+        verb: says what the command does with the model.
+        default: says which model is used without the option, if one is.
+    """
+    where = "a folder with a config and checkpoints, or a checkpoint"
+    parser.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        metavar="A|B|demo|DIR",
+        help=f"model to {verb}; DIR is {where}. Repeat it to average several models{default}",
+    )
+    parser.add_argument(
+        "--weights",
+        default="",
+        metavar="vocals=2,1;default=1,1",
+        help="weights of several models: for each stem a number for each --model (default: all 1)",
+    )
+
+
 def add_override_option(parser: argparse.ArgumentParser) -> None:
     """Add `--set`, whose values are the `overrides` of a config."""
     text = "override a key of the config, such as training.lr=0.0004; the value is YAML (repeatable; default: none)"

@@ -40,15 +40,17 @@ def find_model(path: str | Path, *, config: str | Path | None = None, seeds: Seq
     Raises CheckpointError or ConfigError, saying which file to name, where there are none or too many.
     """
     path = Path(path)
-    found = Path(config) if config else find_config(path)
+    found = find_config(path, config)
     if path.is_file():
         _refuse_seeds(seeds, path)
         return ModelFiles(found, {0: path})
     return ModelFiles(found, _checkpoints(path, seeds))
 
 
-def find_config(path: Path) -> Path:
-    """Return the config of a model's folder, or of a checkpoint. Raises ConfigError if there are several."""
+def find_config(path: Path, config: str | Path | None = None) -> Path:
+    """Return the config of a model; the arguments and errors are those of `find_model`."""
+    if config:
+        return Path(config)
     return _config_of(path) if path.is_file() else _only_config(path)
 
 
