@@ -140,7 +140,7 @@ def test_bad_data_options_and_models_are_refused_before_separating(tmp_path: Pat
         (["--out", data / "new"], "--out .*new: lies in the dataset"),
         (["--csv", tmp_path], "--csv .*: expected the name of a file in a folder that exists"),
         (["--csv", tmp_path / "new" / "s.csv"], "--csv .*: expected the name of a file in a folder that exists"),
-        (["--model", "C"], "C: no such model, expected A, B, demo, a folder"),
+        (["--model", "C"], "C: no such model, expected A, B, demo or a folder"),
         (["--model", three_stems], "three: separates .*; the challenge wants exactly bass, drums, other, vocals"),
         (["--overlap", "2"], own_class),
         (["--out", data / "a" / "mixture.wav" / "x"], "lies in the dataset"),
