@@ -87,7 +87,8 @@ class Player {
     await Promise.allSettled(this.lanes.filter((lane) => !lane.broken).map((lane) => lane.audio.play()));
     if (turn !== this.turn) return;
     this.loop.watch();
-    this.tick(turn, 0);
+    const timer = setInterval(() => (turn === this.turn ? this.keepInStep() : clearInterval(timer)), STEP); // hidden or not
+    this.tick(turn);
   }
 
   pause() {
@@ -125,19 +126,14 @@ class Player {
     if (audio && !audio.paused && !audio.seeking) this.position = Math.min(this.seconds, audio.currentTime);
   }
 
-  tick(turn, corrected) {
+  tick(turn) {
     if (turn !== this.turn) return;
     if (this.clock.audio.ended) return void this.end();
     if (this.clock.audio.paused) return void this.pause(); // paused by a media key or by the browser
-    const now = performance.now();
     this.read();
-    if (now - corrected >= STEP) {
-      this.keepInStep();
-      corrected = now;
-    }
     this.draw();
-    if (CALM.matches) setTimeout(() => this.tick(turn, corrected), 500);
-    else requestAnimationFrame(() => this.tick(turn, corrected));
+    if (CALM.matches) setTimeout(() => this.tick(turn), 500);
+    else requestAnimationFrame(() => this.tick(turn));
   }
 
   keepInStep() {

@@ -1,5 +1,6 @@
-"""The HTML of a player: the lanes of a song, which share one position. page.js makes it work; without JavaScript, each lane shows
-its <audio> element.
+"""The HTML of a player: the lanes of a song, which share one position. page.js makes it work.
+
+Without JavaScript, each lane shows its <audio> element.
 
 Every name goes through `text`. Names of files stand between FILE_MARKs; `page.write_with_files` replaces them.
 """
@@ -62,8 +63,8 @@ data-seconds="{seconds:.6f}" data-tail="{TAIL / sample_rate:.6f}" data-begin="{b
 <span class="time"><span class="now">0:00.0</span> / {clock(seconds)}</span>
 <output class="hearing">Hearing: {text(lanes[0].name)}</output>
 </div>
-<div class="seek"><input type="range" min="0" max="{seconds:.6f}" step="0.01" value="0" autocomplete="off" aria-label="Position in {named}" \
-aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{ticks}</div></div>
+<div class="seek"><input type="range" min="0" max="{seconds:.6f}" step="0.01" value="0" autocomplete="off" \
+aria-label="Position in {named}" aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{ticks}</div></div>
 <div class="tools">{MIX if mix else ""}<span class="loop" role="group" aria-label="Loop"><span>Loop</span>
 <button type="button" class="loop-begin" aria-label="Begin the loop here" aria-keyshortcuts="[">[</button>\
 <button type="button" class="loop-end" aria-label="End the loop here" aria-keyshortcuts="]">]</button>\
