@@ -64,7 +64,8 @@ data-seconds="{seconds:.6f}" data-tail="{TAIL / sample_rate:.6f}" data-begin="{b
 <output class="hearing">Hearing: {text(lanes[0].name)}</output>
 </div>
 <div class="seek"><input type="range" min="0" max="{seconds:.6f}" step="0.01" value="0" autocomplete="off" \
-aria-label="Position in {named}" aria-keyshortcuts="ArrowLeft ArrowRight"><div class="ruler" aria-hidden="true">{ticks}</div></div>
+aria-label="Position in {named}" aria-keyshortcuts="ArrowLeft ArrowRight">\
+<div class="ruler" aria-hidden="true">{ticks}</div></div>
 <div class="tools">{MIX if mix else ""}<span class="loop" role="group" aria-label="Loop"><span>Loop</span>
 <button type="button" class="loop-begin" aria-label="Begin the loop here" aria-keyshortcuts="[">[</button>\
 <button type="button" class="loop-end" aria-label="End the loop here" aria-keyshortcuts="]">]</button>\
