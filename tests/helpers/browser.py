@@ -32,7 +32,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Tab": "\ue004", "Shift": "\ue008", "Control": "\ue009", "End": "\ue010"}
+KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "ArrowDown": "\ue015", "Home": "\ue011", "End": "\ue010"}
+KEYS |= {"Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009", "Alt": "\ue00a"}
 
 
 class Browser:
@@ -123,6 +124,19 @@ class Browser:
             keys = [keys[0], *pauses, keys[-1]]
             actions.append({"type": "key", "id": "keyboard", "actions": keys})
         self._call("POST", "/actions", actions=actions)
+
+    def drag(self, selector: str, begin: float, end: float, kind: str = "mouse") -> None:
+        """Drag across an element, between fractions of its width, with a "mouse" or by "touch"."""
+        place = """
+            const element = document.querySelector(arguments[0]);
+            element.scrollIntoView({block: "center", behavior: "instant"});
+            const box = element.getBoundingClientRect();
+            return arguments[1].map((x) => Math.round(box.left + box.width * x)).concat(Math.round(box.top + box.height / 2))"""
+        *stops, y = self.run(place, selector, [begin, (begin + end) / 2, end])
+        moves = [{"type": "pointerMove", "x": x, "y": y, "duration": 20} for x in stops]
+        actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
+        parameters = {"pointerType": kind}
+        self._call("POST", "/actions", actions=[{"type": "pointer", "id": kind, "parameters": parameters, "actions": actions}])
 
     def press(self, *keys: str) -> None:
         """Press one key, such as "k" or "ArrowRight", or several together, such as "Shift", "Tab"."""

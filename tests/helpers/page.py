@@ -14,11 +14,12 @@ from my_submission.src.report.pictures import SHADES
 
 
 class Page(HTMLParser):
-    """A parsed page: the rows of its tables, the names of its tracks, the files it loads, and its tags."""
+    """A parsed page: the rows of its tables, the names of its tracks, the files it loads or offers, and its tags."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.rows, self.heads, self.sources, self.tags, self.text = path, [], [], [], set(), ""
+        self.downloads: list[tuple[str, str]] = []  # name under which it is saved, link
         self.cell: list[str] | None = None
         self.feed(path.read_text(encoding="utf-8"))
 
@@ -28,6 +29,9 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("th", "td", "h3", "caption"):
             self.cell = []
+        if "download" in (found := dict(attributes)):
+            self.downloads.append((found["download"], found["href"]))
+            return
         self.sources += [value for name, value in attributes if name in ("src", "href") and not value.startswith("#")]
 
     def handle_endtag(self, tag: str) -> None:

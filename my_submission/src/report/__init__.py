@@ -6,7 +6,8 @@ chart      bars for the scores, as SVG
 players    the HTML of the players; every name in it is escaped
 markup     the HTML of an evaluation's page, and the frame of every page (page.html)
 page       an evaluation's page and its folder of files: writes both or none
-page.css   the style, light and dark        page.js   the players, synchronised
+page.css   the style, light and dark; player.css is the players'
+page.js    the players, synchronised; lane.js is one lane of them, loop.js the stretch that repeats
 """
 
 from my_submission.src.report.lanes import Song

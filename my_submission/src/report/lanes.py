@@ -59,6 +59,7 @@ class Lane:
     audio: str
     waveform: str
     spectrogram: str
+    num_bytes: int  # of the audio
 
     @property
     def name(self) -> str:
@@ -109,8 +110,9 @@ def write_lanes(
         for (kind, instrument), path in files.items():
             number = len(lanes) + len(drawn)
             stem = f"{below}/{number}_{slug(instrument + '_' + kind if instrument else kind)}"
-            lane = Lane(kind, instrument, f"{stem}.flac", f"{stem}_waveform.png", f"{stem}_spectrogram.png")
-            drawn.append((lane, _draw(path, folder / lane.audio, seconds)))
+            pictures = _draw(path, audio := folder / f"{stem}.flac", seconds)
+            names = (f"{stem}.flac", f"{stem}_waveform.png", f"{stem}_spectrogram.png")
+            drawn.append((Lane(kind, instrument, *names, audio.stat().st_size), pictures))
             on_lane()
         peak, top = (max(getattr(pictures, name) for _, pictures in drawn) for name in ("peak", "top"))
         for lane, pictures in drawn:
@@ -123,6 +125,17 @@ def write_lanes(
 def slug(name: str) -> str:
     """Return a name in characters that are valid in every file system and URL; two names may become equal."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", name)[:60]
+
+
+def file_name(song: str, lane: Lane) -> str:
+    """Return the name under which a lane's audio is saved: readable, and valid in every file system."""
+    return f"{_readable(song)} - {_readable(f'{lane.instrument} {lane.kind}'.strip())}.flac"
+
+
+def _readable(name: str) -> str:
+    """Return a name without characters that a file system or a terminal may take amiss, in at most 100 bytes of UTF-8."""
+    safe = "".join("_" if c in '<>:"/\\|?*' or not c.isprintable() else c for c in name)
+    return safe.encode()[:100].decode(errors="ignore").strip(" .") or "_"
 
 
 def _pair(song: Song, instrument: str) -> dict[tuple[str, str], Path]:

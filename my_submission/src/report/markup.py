@@ -17,10 +17,13 @@ from my_submission.src.report.lanes import ESTIMATES, MIXTURE, Lane, Song
 from my_submission.src.report.players import clock, player, text
 
 HERE = Path(__file__).parent
+STYLES = ("page.css", "player.css")
+SCRIPTS = ("lane.js", "loop.js", "page.js")
 HOW = (
-    "All players of a song share one position: press <b>Solo</b> while it plays, and the sound switches where it is. Solo "
-    "again ends it; with Ctrl or Shift, several sound at once. Click a picture to go there. The waveforms and colours of an "
-    "estimate and its reference have one scale."
+    "All lanes of a song share one position: press <b>Solo</b> while it plays, and the sound switches where it is. Solo "
+    "again ends it; with Ctrl or Shift, several sound at once. <b>Mix stems</b> plays all estimates together, each at the "
+    "volume of its fader. Click a picture to go there. The waveforms and colours of an estimate and its reference have one "
+    "scale."
 )
 ROW_NAMES = {ESTIMATES: "this model", MIXTURE: "mixture"}  # of the scores
 FEW, MANY = 2, 8  # songs: up to FEW, all are unfolded at first; with more than MANY, the table of scores scrolls in a frame
@@ -79,11 +82,11 @@ def fill_frame(
         swap: the two kinds of lanes between which the key T switches.
         tracks: the players.
         facts: settings shown at the end: name -> value.
-        scripts: files of further scripts, appended to page.js (default: none).
+        scripts: files of further scripts, appended to the players' (default: none).
     """
-    frame, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
-    script = "".join(path.read_text(encoding="utf-8") for path in (HERE / "page.js", *scripts))
-    return string.Template(frame).substitute(
+    style = "".join((HERE / name).read_text(encoding="utf-8") for name in STYLES)
+    script = "".join(path.read_text(encoding="utf-8") for path in (*(HERE / name for name in SCRIPTS), *scripts))
+    return string.Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=text(title),
         subtitle=text(subtitle),
         style=style,

@@ -1,4 +1,3 @@
-"use strict";
 // The players of the songs. A page opened from disk may not read its own files, so samples cannot be mixed here. Instead, each
 // lane is an <audio> element; all lanes play at once, and muting selects which are heard. The first lane that is heard is the
 // clock; the others are kept synchronised with it.
@@ -6,53 +5,15 @@
 const STEP = 200; // ms between two corrections of the lanes' positions
 const TOO_FAR = 0.3; // s off the clock; a lane that is further off jumps, instead of playing a little faster or slower
 const CLOSE = 0.004; // s off the clock; less is inaudible and is not corrected
-const PATIENCE = 2000; // ms; a seek that takes longer is not waited for
 const CALM = window.matchMedia("(prefers-reduced-motion: reduce)");
 const players = [];
+let current = null; // the player that was used last; it gets the keys that go to no element
 
 function clock(seconds, digits = 0) {
   const tenths = Math.floor(seconds * 10 ** digits + 1e-6);
   const whole = tenths / 10 ** digits;
   const rest = (whole % 60).toFixed(digits);
   return `${Math.floor(whole / 60)}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
-}
-
-class Lane {
-  constructor(element) {
-    this.element = element;
-    this.audio = element.querySelector("audio");
-    this.name = element.getAttribute("aria-label");
-    this.instrument = element.dataset.instrument;
-    this.muteButton = element.querySelector(".mute");
-    this.soloButton = element.querySelector(".solo");
-    this.mute = this.muteButton.getAttribute("aria-pressed") === "true";
-    this.solo = false;
-    this.broken = false;
-    this.loaded = null;
-  }
-
-  // Resolve when the lane can play, or when its file turns out to be broken.
-  load() {
-    const { audio } = this;
-    this.loaded ??= new Promise((done) => {
-      audio.addEventListener("canplay", done, { once: true });
-      audio.addEventListener("error", () => { this.broken = true; done(); }, { once: true });
-      audio.preload = "auto";
-      audio.load();
-    });
-    return this.loaded;
-  }
-
-  // Seek; resolve when the seek is done, or after PATIENCE.
-  go(seconds) {
-    this.audio.playbackRate = 1;
-    if (this.broken || this.audio.currentTime === seconds) return Promise.resolve();
-    return new Promise((done) => {
-      this.audio.addEventListener("seeked", done, { once: true });
-      setTimeout(done, PATIENCE);
-      this.audio.currentTime = seconds;
-    });
-  }
 }
 
 class Player {
@@ -62,32 +23,25 @@ class Player {
     this.latest = Math.max(0, this.seconds - Number(root.dataset.tail)); // playing may begin no later than this
     this.lanes = [...root.querySelectorAll(".lane")].map((element) => new Lane(element));
     this.button = root.querySelector(".play");
-    this.slider = root.querySelector("input");
+    this.slider = root.querySelector(".seek input");
+    this.mixButton = root.querySelector(".mix"); // null where there is no mixture
     this.now = root.querySelector(".now");
     this.head = root.querySelector(".head");
     this.hearing = root.querySelector(".hearing");
     this.position = Number(root.dataset.begin);
     this.playing = false;
+    this.loop = new Loop(this);
     this.turn = 0; // counts starts and pauses: a start that waited for its files checks that no other followed
 
     this.button.addEventListener("click", () => this.toggle());
     this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
+    this.mixButton?.addEventListener("click", () => this.mix());
     root.addEventListener("keydown", (event) => this.key(event));
+    root.addEventListener("focusin", () => { current = this; });
     for (const lane of this.lanes) {
       lane.muteButton.addEventListener("click", () => this.mute(lane));
       lane.soloButton.addEventListener("click", (event) => this.solo(lane, event.ctrlKey || event.metaKey || event.shiftKey));
       lane.audio.addEventListener("ended", () => { if (lane === this.clock && this.playing) this.end(); });
-    }
-    for (const pictures of root.querySelectorAll(".pictures")) {
-      pictures.addEventListener("pointerdown", (event) => {
-        if (event.button !== 0) return;
-        pictures.setPointerCapture(event.pointerId);
-        this.point(event, pictures);
-      });
-      pictures.addEventListener("pointermove", (event) => {
-        if (pictures.hasPointerCapture(event.pointerId)) this.point(event, pictures);
-      });
-      pictures.addEventListener("dragstart", (event) => event.preventDefault());
     }
     this.listen();
     this.draw();
@@ -110,7 +64,9 @@ class Player {
 
   play() {
     for (const other of players) if (other !== this) other.pause();
-    this.position = this.position >= this.seconds - 0.02 ? 0 : Math.min(this.position, this.latest);
+    current = this;
+    if (this.loop.endsBefore(this.position)) [this.position] = this.loop.range;
+    else this.position = this.position >= this.seconds - 0.02 ? 0 : Math.min(this.position, this.latest);
     this.playing = true;
     this.draw();
     this.start();
@@ -129,7 +85,10 @@ class Player {
     await Promise.all(this.lanes.map((lane) => lane.go(this.position)));
     if (turn !== this.turn) return;
     await Promise.allSettled(this.lanes.filter((lane) => !lane.broken).map((lane) => lane.audio.play()));
-    if (turn === this.turn) this.tick(turn, 0);
+    if (turn !== this.turn) return;
+    this.loop.watch();
+    const timer = setInterval(() => (turn === this.turn ? this.keepInStep() : clearInterval(timer)), STEP); // hidden or not
+    this.tick(turn);
   }
 
   pause() {
@@ -142,6 +101,10 @@ class Player {
   }
 
   end() {
+    if (this.loop.range && this.playing) {
+      this.seek(this.loop.range[0]);
+      return;
+    }
     this.pause();
     this.position = this.seconds;
     this.draw();
@@ -157,30 +120,20 @@ class Player {
     this.draw();
   }
 
-  point(event, pictures) {
-    const box = pictures.getBoundingClientRect();
-    this.seek(((event.clientX - box.left) / box.width) * this.seconds);
-  }
-
   // Take the position from the clock, if it is moving.
   read() {
     const audio = this.clock && this.clock.audio;
     if (audio && !audio.paused && !audio.seeking) this.position = Math.min(this.seconds, audio.currentTime);
   }
 
-  tick(turn, corrected) {
+  tick(turn) {
     if (turn !== this.turn) return;
     if (this.clock.audio.ended) return void this.end();
     if (this.clock.audio.paused) return void this.pause(); // paused by a media key or by the browser
-    const now = performance.now();
     this.read();
-    if (now - corrected >= STEP) {
-      this.keepInStep();
-      corrected = now;
-    }
     this.draw();
-    if (CALM.matches) setTimeout(() => this.tick(turn, corrected), 500);
-    else requestAnimationFrame(() => this.tick(turn, corrected));
+    if (CALM.matches) setTimeout(() => this.tick(turn), 500);
+    else requestAnimationFrame(() => this.tick(turn));
   }
 
   keepInStep() {
@@ -209,6 +162,20 @@ class Player {
     this.listen();
   }
 
+  get mixing() {
+    return this.lanes.every((lane) => !lane.solo && lane.mute === (lane.kind !== "estimate"));
+  }
+
+  // Mix all estimates; from there, return to the mixture.
+  mix() {
+    const wanted = this.mixing ? "mixture" : "estimate";
+    for (const lane of this.lanes) {
+      lane.solo = false;
+      lane.mute = lane.kind !== wanted;
+    }
+    this.listen();
+  }
+
   // Switch between estimate and reference; from any other lane, switch to the first estimate.
   swap() {
     const now = this.heard.length === 1 ? this.heard[0] : null;
@@ -229,8 +196,9 @@ class Player {
       lane.muteButton.setAttribute("aria-pressed", lane.mute);
       lane.soloButton.setAttribute("aria-pressed", lane.solo);
     }
+    this.mixButton?.setAttribute("aria-pressed", this.mixing);
     const broken = this.lanes.filter((lane) => lane.broken).length;
-    const names = heard.map((lane) => lane.name).join(" + ") || "nothing";
+    const names = this.mixing && heard.length > 2 ? "all estimates" : heard.map((lane) => lane.name).join(" + ") || "nothing";
     const missing = broken ? `. ${broken} of ${this.lanes.length} files cannot be played: is the folder next to the page there?` : "";
     const told = `Hearing: ${names}${missing}`;
     if (this.hearing.textContent !== told) this.hearing.textContent = told;
@@ -254,11 +222,20 @@ class Player {
   }
 
   key(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const bracket = !event.metaKey && (event.altKey || !event.ctrlKey) && { "[": "begin", "]": "end" }[event.key];
+    if (!bracket && (event.altKey || event.ctrlKey || event.metaKey)) return; // many keyboards need AltGr for a bracket
     const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+    const letter = event.key.toLowerCase();
+    const lane = this.lanes.find(({ element }) => element.contains(event.target));
     if (event.key === " " && event.target.closest("button")) return; // the browser presses the button
-    else if (event.key === " " || event.key.toLowerCase() === "k") this.toggle();
-    else if (event.key.toLowerCase() === "t") this.swap();
+    if (event.key.startsWith("Arrow") && event.target.closest(".fader")) return; // the browser moves the fader
+    if (bracket) this.loop[bracket]();
+    else if (event.key === " " || letter === "k") this.toggle();
+    else if (letter === "c") this.loop.clear();
+    else if (letter === "x") this.mixButton?.click();
+    else if (letter === "m" && lane) this.mute(lane);
+    else if (letter === "s" && lane) this.solo(lane, event.shiftKey);
+    else if (letter === "t") this.swap();
     else if (event.key === "ArrowLeft") this.seek(this.position - (event.shiftKey ? 1 : 5));
     else if (event.key === "ArrowRight") this.seek(this.position + (event.shiftKey ? 1 : 5));
     else if (digit && digit[1] === "0") {
@@ -271,6 +248,10 @@ class Player {
 }
 
 for (const root of document.querySelectorAll(".player")) players.push(new Player(root));
+if (players.length === 1) [current] = players;
+document.addEventListener("keydown", (event) => {
+  if (event.target === document.body && current && current.root.getClientRects().length) current.key(event);
+});
 
 // Unfold the song that a link leads to.
 function unfold() {

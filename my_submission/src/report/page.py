@@ -172,14 +172,19 @@ def _with_mixture_scores(song: Song) -> Song:
 
 
 def _write(page: Path, html: str, files: Path, folder: str | None) -> None:
-    """Write the page; replace the marked names by links into `folder`, or, if it is None, by the files themselves."""
+    """Write the page; replace the marked names by links into `folder`, or, if it is None, by the files themselves.
+
+    A file is embedded where it is first named; its other mentions, which are links to download it, become empty.
+    """
+    embedded: set[str] = set()
     with page.open("w", encoding="utf-8", newline="\n") as out:
         for index, piece in enumerate(html.split(FILE_MARK)):  # text, file, text, ...
             if index % 2 == 0:
                 out.write(piece)
             elif folder is not None:
                 out.write(quote(f"{folder}/{piece}", errors="surrogateescape"))
-            else:
+            elif piece not in embedded:
+                embedded.add(piece)
                 out.writelines(_data_url(files / piece))
 
 
