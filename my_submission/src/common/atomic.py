@@ -110,7 +110,8 @@ def delete_unfinished() -> None:
     """Delete what a signal between making and yielding has left; its handler raises an exception at any place."""
     for process, path in tuple(_made):
         if process == os.getpid():
-            _delete(path)
+            with contextlib.suppress(OSError):  # where it was to be made is no folder
+                _delete(path)
 
 
 def _make_locked(parent: Path, make: Callable[[Path], object]) -> tuple[Path, Lock | None]:
