@@ -112,14 +112,17 @@ class AudioFile:
                     return [ffmpeg.probe(self.path)]
         return parts
 
-    def _piped(self, error: DamagedError) -> list[Part]:
-        """Return the part that ffmpeg reads; raise the error if it is not installed."""
+    def _piped(self, error: OtherFormatError) -> list[Part]:
+        """Return the part that ffmpeg reads of a format that libsndfile does not."""
         if not ffmpeg.is_there():
-            raise AudioError(f"{self.name}: {error}") from error
+            advice = (
+                f"install ffmpeg, and it is read through that, or convert it elsewhere: ffmpeg -i {self.path.name} song.wav"
+            )
+            raise AudioError(f"{self.name}: {error}, which libsndfile cannot read; {advice}") from error
         try:
             return [ffmpeg.probe(self.path)]
         except DamagedError as reason:
-            raise AudioError(f"{self.name}: {reason}") from reason
+            raise AudioError(f"{self.name}: {error}, and {reason}; fetch or export the file again") from reason
 
     def _add(self, part: Part) -> None:
         """Take note of a part's rate, channels and length."""

@@ -98,7 +98,8 @@ class _Pieces:
     """Audio in blocks, taken in pieces of other lengths."""
 
     def __init__(self, blocks: Iterator[Block]) -> None:
-        self.blocks, self.left = blocks, np.empty((0, 0), np.float32)
+        self.blocks = blocks
+        self.left: Block = np.empty((0, 0), np.float32)
 
     def take(self, num_samples: int) -> Block:
         """Return the next samples [C, num_samples]."""

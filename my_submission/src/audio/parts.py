@@ -80,10 +80,7 @@ def find_parts(path: Path) -> list[Part]:
                 return _ogg_parts(data)
             kind = CONTAINERS.get(head[4:8]) or CONTAINERS.get(head[:4])
             if kind:
-                raise OtherFormatError(
-                    f"is {kind} by its content, which libsndfile cannot read; install ffmpeg, and it is read through that, or "
-                    f"convert it elsewhere: ffmpeg -i {path.name} song.wav"
-                )
+                raise OtherFormatError(f"is {kind} by its content")
             if head[:4] in (b"FORM", b"RF64", b"RIFX", b"riff", b"caff", b".snd"):
                 return [Part()]
             return _mpeg_parts(data, 0, len(data)) or [Part()]

@@ -31,8 +31,8 @@ class StemWriter:
     The files are written to a hidden folder, and moved at the end. If another process has written stems there in the meantime,
     they are replaced. If samples beyond +-1 would clip, all stems get the same gain below 1, which keeps their proportions. The
     gain is known only at the end of the song: from the first sample beyond 1 on, samples are written to temporary float files.
-    At the end the gain is applied to these and to the samples written before, which are rounded a second time. A song in a lossy
-    format is written to float files from its beginning, and encoded once, at the end.
+    At the end the gain is applied to these and to the samples written before, which are rounded a second time. A song
+    in a lossy format is written to float files from its beginning, and encoded once, at the end.
 
     Args:
         folder: where the stems go. Other files in it are kept.

@@ -110,7 +110,8 @@ def _delete_made() -> None:
     """Delete what a signal between making and yielding has left; its handler raises an exception at any place."""
     for process, path in _made:
         if process == os.getpid():
-            _delete(path)
+            with contextlib.suppress(OSError):  # it could not be made, as a file stands in its folder's place
+                _delete(path)
 
 
 def _make_locked(parent: Path, make: Callable[[Path], object]) -> tuple[Path, Lock | None]:

@@ -46,6 +46,12 @@ def find_model(path: str | Path, *, config: str | Path | None = None, seeds: Seq
     return ModelFiles(Path(config) if config else _only_config(path), _checkpoints(path, seeds))
 
 
+def find_config(path: str | Path) -> Path:
+    """Return the config of a model, a folder or a checkpoint; it may be missing. Raises CheckpointError or ConfigError."""
+    path = Path(path)
+    return _config_of(path) if path.is_file() else _only_config(path)
+
+
 def _config_of(checkpoint: Path) -> Path:
     """Return the config next to a checkpoint: one of its own name, or the only one."""
     names = (f"{checkpoint.name}.yaml", f"{checkpoint.stem}.yaml", f"config_{checkpoint.stem}.yaml")
