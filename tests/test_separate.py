@@ -239,7 +239,7 @@ def test_usage_errors_are_two_lines_and_status_2(
     song = make_song(tmp_path / "song.wav", seconds=0.05)
     (tmp_path / "silent").mkdir()
     for arguments, message in [
-        ([song, "--model", "nowhere"], "nowhere: no such model, expected A, B, demo or a folder"),
+        ([song, "--model", "nowhere"], "nowhere: no such model, expected A, B, demo, a folder with a config"),
         ([song, "--model", "silent"], "silent/config.yaml: cannot be read"),
         ([song, "--model", MODEL, "--seeds", "5"], "has no checkpoint of seed 5; there are 0, 1, 2"),
         ([song, "--model", MODEL, "--device", "cuda:99"], "device cuda:99 is not available here"),

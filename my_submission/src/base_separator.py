@@ -99,7 +99,7 @@ class BaseSeparator:
         form = (mixture.sample_rate, channels, samples, container, subtype)
         check(container, mixture.sample_rate, channels, mixture.name)
         stems = self.separate(mixture)
-        if [output.source for output in outputs] != list(range(len(self.source_order))):
+        if outputs != [Output(name, place) for place, name in enumerate(self.source_order)]:
             stems = select(outputs, stems, mixture)
         with WriteBehind(StemWriter(folder, names, *form, paths=paths, setting=setting)) as writer:
             for block in stems:

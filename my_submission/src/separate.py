@@ -99,6 +99,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="model that separates; DIR holds config.yaml and checkpoints (default: A)",
     )
     parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the model's config (default: the one next to its checkpoints)"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("separated"), metavar="DIR", help="folder for the stems (default: separated)"
     )
     cli.add_ensemble_options(parser)
@@ -130,7 +133,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     place = folder.resolve()
     name = options.model if options.model in MODELS else place.stem if place.is_file() else place.name
     layout = Layout(options.filename, name)
-    config = load_any_config(find_config(folder), options.set)
+    config = load_any_config(options.config or find_config(folder), options.set)
     training, order = config.training, config.source_order
     default = model_outputs(order, training.instruments, training.target_instrument)
     names = options.stems.split(",") if options.stems is not None else None
@@ -162,7 +165,7 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Separator:
             options.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     if rank == 0:
         cli.announce_compiling(options)
-    separator = open_model(options.model, **cli.ensemble_options(options))
+    separator = open_model(options.model, config=options.config, **cli.ensemble_options(options))
     if rank == 0:
         if separator.note:
             print(f"note: {separator.note}")

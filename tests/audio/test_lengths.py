@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from my_submission.src.audio import flac, mpeg
+from my_submission.src.audio import ffmpeg, flac, mpeg
 from my_submission.src.audio.files import AudioError, AudioFile
 from my_submission.src.audio.splice import Splice
 
