@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from my_submission.src.audio.outputs import Output, OutputError, choose, model_o
 from my_submission.src.audio.publish import publish
 from my_submission.src.audio.songs import find_songs
 from my_submission.src.audio.stem_writer import StemWriter
+from my_submission.src.common.atomic import clear_dead
 
 FOUR = model_outputs(["vocals", "Drums", "bass", "other"], ["vocals", "Drums", "bass", "other"], None)
 
@@ -165,15 +168,58 @@ def test_a_disk_without_hard_links_still_puts_files_back(tmp_path: Path, monkeyp
         raise OSError("not supported")
 
     monkeypatch.setattr(Path, "hardlink_to", no_links)
-    (tmp_path / "hidden").mkdir()
-    for name in ("new_a", "new_b", "a"):
-        (tmp_path / name).write_text(name)
-    (tmp_path / "b").mkdir()  # no file can replace it
-    files = {name: tmp_path / f"new_{name}" for name in "ab"}
-    (tmp_path / "b" / "kept").touch()
-    with pytest.raises(FileNotFoundError):
-        publish(
-            {"a": files["a"], "b": tmp_path / "gone"}, {name: tmp_path / name for name in "ab"}, tmp_path, tmp_path / "hidden"
-        )
-    assert (tmp_path / "a").read_text() == "a"
-    assert (tmp_path / "b" / "kept").exists()
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "a").write_text("new")
+    (tmp_path / "a").write_text("old")
+    files, targets = ({name: folder / name for name in "ab"} for folder in (hidden, tmp_path))
+    with pytest.raises(FileNotFoundError):  # b was not written
+        publish(files, targets, tmp_path, hidden)
+    assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("template", ["{stem}/{song}", "{song}/{stem}"])
+@pytest.mark.parametrize("die_at", [1, 3])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_after_a_kill_while_files_are_moved_all_or_none_are_there(
+    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]], template: str, die_at: int, is_there: bool
+) -> None:
+    out = tmp_path / "out"
+    paths = Layout(template).files(out / "song", ["a", "b", "c"], "wav")
+    for path in paths.values() if is_there else ():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    result = run_python(
+        "-c",
+        f"""
+import os
+from pathlib import Path
+import numpy as np
+from my_submission.src.audio.layout import Layout
+from my_submission.src.audio.stem_writer import StemWriter
+from my_submission.src.common.atomic import clear_dead
+
+paths = Layout({template!r}).files(Path({str(out)!r}) / "song", ["a", "b", "c"], "wav")
+calls = 0
+
+def dying(original):
+    def move(path, target):
+        global calls
+        calls += target in paths.values() or target == paths["a"].parent
+        if calls == {die_at}:
+            os._exit(9)
+        return original(path, target)
+    return move
+
+Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)
+with StemWriter({str(out / "song")!r}, ["a", "b", "c"], 8000, 1, 10, paths=paths) as writer:
+    writer.write(np.full((3, 1, 10), 0.5, np.float32))
+""",
+    )
+    if result.returncode == 0:  # one renaming was enough
+        assert die_at > 1
+    clear_dead(out)
+    found = {path for path in out.rglob("*") if path.is_file()}
+    contents = {path.read_bytes() for path in found}
+    assert found in (set(), set(paths.values()))
+    assert len(contents) <= 1, "old and new files are mixed"

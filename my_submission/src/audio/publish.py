@@ -7,20 +7,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from my_submission.src.common.atomic import forget_moves, note_moves
 from my_submission.src.common.locks import exclusive
 
 
 def publish(files: Mapping[str, Path], targets: Mapping[str, Path], top: Path, hidden: Path) -> None:
     """Move files to their targets; an error puts everything back. Other files next to the targets are kept.
 
-    If all targets lie in one new folder below `top`, one renaming makes them appear at once, so that not even a kill leaves a
-    part of them. Otherwise they are renamed one after the other.
+    If all targets lie in one new folder below `top`, one renaming makes them appear at once. Otherwise they are renamed one
+    after the other; after a kill meanwhile, the next write to `top` renames the rest.
 
     Args:
-        files: name -> finished file.
+        files: name -> finished file in `hidden`.
         targets: name -> its place, in or below `top`; a file there is replaced.
-        top: a folder that exists; its lock keeps two processes from mixing their files.
-        hidden: a folder on the same disk, deleted by the caller, for what is moved meanwhile.
+        top: a folder that exists.
+        hidden: a hidden folder in `top`, which the caller deletes.
 
     Raises OSError.
     """
@@ -34,7 +35,7 @@ def publish(files: Mapping[str, Path], targets: Mapping[str, Path], top: Path, h
         for folder in folders:
             make(folder)
         with exclusive(Path(os.path.commonpath(folders))):
-            _move_each(files, targets, hidden / "former")
+            _move_each(files, targets, hidden)
 
 
 def _move_together(files: Mapping[str, Path], targets: Mapping[str, Path], folder: Path, whole: Path) -> bool:
@@ -53,9 +54,11 @@ def _move_together(files: Mapping[str, Path], targets: Mapping[str, Path], folde
     return False
 
 
-def _move_each(files: Mapping[str, Path], targets: Mapping[str, Path], former: Path) -> None:
+def _move_each(files: Mapping[str, Path], targets: Mapping[str, Path], hidden: Path) -> None:
     """Rename the files one after the other. On an error, delete those that were moved, and put the replaced ones back."""
+    former = hidden / "former"
     former.mkdir()
+    note_moves(hidden, {files[name]: target for name, target in targets.items()})
     kept: dict[str, Path] = {}
     moved: list[str] = []
     try:
@@ -65,6 +68,7 @@ def _move_each(files: Mapping[str, Path], targets: Mapping[str, Path], former: P
             files[name].replace(target)
             moved.append(name)
     except BaseException:
+        forget_moves(hidden)
         for name in moved:
             targets[name].unlink(missing_ok=True)
         for name, path in kept.items():
