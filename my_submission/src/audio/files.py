@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import stat
 import warnings
 from collections.abc import Iterable, Iterator

@@ -40,13 +40,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=cli.positive,
         metavar="KBPS",
         help=f"of mp3: constant, {', '.join(map(str, BITRATES['mp3']))} (default: {mp3}; less for songs below 32 kHz); "
-        f"of opus: its mean, about, {BITRATES['opus'][0]} to {BITRATES['opus'][-1]} (default: {opus}; at most 256 per channel)",
+        f"of opus: its mean in full music, {BITRATES['opus'][0]} to {BITRATES['opus'][-1]}, and about half of it where the "
+        f"channels are equal or the music is sparse (default: {opus}; at most 256 per channel)",
     )
     add(
         "--quality",
         type=_quality,
         metavar="0..10",
-        help=f"of ogg (default: {ogg}); its bit rate depends on the music, about 64 kbit/s at 0, 160 at 5, 500 at 10 in stereo",
+        help=f"of ogg (default: {ogg}); its bit rate depends on the music: up to about 64 kbit/s at 0, 160 at 5, 500 at 10",
     )
 
 

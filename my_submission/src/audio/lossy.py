@@ -107,8 +107,8 @@ def encode(
         num_samples: samples per channel of all blocks.
         container: a key of LOSSY.
         setting: mp3: a constant bit rate out of MP3_BITRATES, kbit/s; at most 160 is used below 32 kHz, and 64 below 16 kHz.
-            opus: the mean bit rate aimed at, kbit/s; at most 256 per channel are used. ogg: Vorbis's quality from 0 to 10; its
-            bit rate depends on the music. Default: the format's.
+            opus: the mean bit rate in full music, kbit/s; sparse music takes less, and at most 256 per channel are used.
+            ogg: Vorbis's quality from 0 to 10; its bit rate depends on the music. Default: the format's.
     """
     lossy, rate = LOSSY[container], file_rate(container, sample_rate)
     setting = lossy.default if setting is None else setting
