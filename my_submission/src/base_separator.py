@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from my_submission.src.audio.files import AudioArray, AudioStream, Block
+from my_submission.src.audio.lossy import check
+from my_submission.src.audio.outputs import Output, model_outputs, select
 from my_submission.src.audio.prefetch import WriteBehind
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.config import Config
@@ -41,6 +43,12 @@ class BaseSeparator:
     def instruments(self) -> list[str]:
         """Return the names of the stems in alphabetical order, as the challenge lists them."""
         return sorted(self.source_order)
+
+    @property
+    def outputs(self) -> list[Output]:
+        """Return the stems that are written by default; a model of one of two instruments gives the other one too."""
+        training = self.config.training
+        return model_outputs(self.source_order, training.instruments, training.target_instrument)
 
     def separate(self, mixture: AudioStream, *, share_residual: bool = True) -> Iterator[Block]:
         """Separate audio in constant memory: yield blocks [S, C, n], mixture.num_samples samples in all.
@@ -76,26 +84,37 @@ class BaseSeparator:
         container: str = "wav",
         subtype: str = "PCM_16",
         wait: bool = True,
+        outputs: Sequence[Output] | None = None,
+        paths: Mapping[str, Path] | None = None,
+        setting: float | None = None,
     ) -> WriteBehind:
         """Separate audio into files `<folder>/<instrument>.<container>`, all of them or none, in constant memory.
 
         Args:
             folder: made if it does not exist.
             mixture: the audio to separate.
-            container: wav or flac (default: wav).
-            subtype: of the samples, PCM_16, PCM_24 or FLOAT; flac has no FLOAT (default: PCM_16).
+            container: wav, flac, mp3, ogg or opus (default: wav).
+            subtype: of the samples of wav and flac, PCM_16, PCM_24 or FLOAT; flac has no FLOAT (default: PCM_16).
             wait: return when the files are complete. False returns while a thread is still finishing them, so that the next
                 song can begin.
+            outputs: the stems to write, out of `outputs` or made by audio.outputs.choose (default: all of `outputs`).
+            paths: stem -> file; see StemWriter (default: as above).
+            setting: bit rate or quality of mp3, ogg and opus; see audio.lossy.encode (default: the format's).
 
         Returns:
-            The writer. Its `wait()` waits for the files, and returns the gain that all stems got so that integer samples do
-            not clip: 1 if none was needed.
+            The writer. Its `wait()` waits for the files, and returns the gain that all stems got so that samples do not clip: 1
+            if none was needed.
         """
         channels = 1 if mixture.channels == 1 else self.num_channels
-        names = self.source_order
-        files = StemWriter(folder, names, mixture.sample_rate, channels, mixture.num_samples, container, subtype)
-        with WriteBehind(files) as writer:
-            for block in self.separate(mixture):
+        outputs = self.outputs if outputs is None else outputs
+        names, samples = [output.name for output in outputs], mixture.num_samples
+        form = (mixture.sample_rate, channels, samples, container, subtype)
+        check(container, mixture.sample_rate, channels, mixture.name)
+        stems = self.separate(mixture)
+        if outputs != [Output(name, place) for place, name in enumerate(self.source_order)]:
+            stems = select(outputs, stems, mixture)
+        with WriteBehind(StemWriter(folder, names, *form, paths=paths, setting=setting)) as writer:
+            for block in stems:
                 writer.write(block)
         if wait:
             writer.wait()

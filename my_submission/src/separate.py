@@ -2,11 +2,15 @@
 
     python -m my_submission separate song.mp3
     python -m my_submission separate music/ --model B --out stems --format flac --report page.html
+    python -m my_submission separate music/ --two-stems vocals --format mp3 --filename "{song} - {stem}" --json done.json
     torchrun --nproc-per-node 4 -m my_submission separate music/
 
-The songs are files that libsndfile reads (wav, flac, mp3, ogg, opus, aiff, ...); a folder stands for all such files in it and
-below. The stems may go to the folder of the songs: --out music.
+The songs are files that libsndfile reads (wav, flac, mp3, ogg, opus, aiff, ...) or, if it is installed, ffmpeg (m4a, wma,
+films, ...); a folder stands for all such files in it and below. The stems may go to the folder of the songs: --out music.
 Songs that are already separated are skipped, so the same command continues after an interruption.
+
+If samples beyond +-1 would clip, all stems of a song get the same lower gain, also in lossy formats; FLOAT keeps the level.
+Decoded stems have the song's number of samples, or the corresponding number at the sample rate of the file.
 """
 
 from __future__ import annotations
@@ -29,7 +33,12 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from tqdm import tqdm
 
 from my_submission.src import report
-from my_submission.src.audio.files import SUBTYPES, AudioError, AudioFile, readable_seconds
+from my_submission.src.audio import form_options, lossy, outcomes
+from my_submission.src.audio.files import AudioError, AudioFile, readable_seconds
+from my_submission.src.audio.layout import Layout
+from my_submission.src.audio.outcomes import Outcome
+from my_submission.src.audio.outputs import choose
+from my_submission.src.audio.plan import Plan
 from my_submission.src.audio.prefetch import ReadAhead, WriteBehind, prefetch
 from my_submission.src.audio.songs import Found, Job, find_songs, passed_over
 from my_submission.src.common import cli
@@ -53,24 +62,34 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     _choose_model(options, rank)
-    found = _find(options)
-    jobs = found.jobs
+    plan = _plan(options)
+    found, jobs = plan.found, plan.found.jobs
     if options.report:
         inputs = [path for path in options.inputs if path.is_dir()]
         below_out = options.out.resolve() in options.report.resolve().parents  # a later search passes the page's audio over
         report.check_path(options.report, options.embed, apart_from=[] if below_out else inputs)
+    if options.json:
+        outcomes.check_path(options.json, [path for job in jobs for path in (job.path, *plan.files(job).values())])
     if rank == 0:
         _announce_reading(found, ranks)
     for folder in {job.folder.parent for job in jobs}:
         clear_dead(folder)
     separator = _open_separator(options, rank)
-    failed = separate_all(separator, jobs[rank::ranks], options, rank)
-    if ranks > 1:
-        failed = _gather_failures(failed)
+    batch = _Batch(separator, options, plan, rank)
+    try:
+        batch.separate_all(jobs[rank::ranks])
+        done = _gather(batch.done) if ranks > 1 else batch.done
+    except BaseException:
+        if options.json and ranks == 1:
+            _write_json(separator, jobs, batch.done, options)
+        raise
+    failed = {song: outcome.error for song, outcome in done.items() if outcome.error is not None}
     if rank == 0 and failed and len(jobs) > 1:
         print(f"{len(failed)} of {len(jobs)} songs failed", file=sys.stderr)
+    if rank == 0 and options.json:
+        _write_json(separator, jobs, done, options)
     if rank == 0 and options.report:  # one page for the songs of all ranks
-        _write_page(separator, jobs, failed, options)
+        _write_page(separator, plan, failed, options)
     return 2 if failed else 0
 
 
@@ -82,18 +101,20 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--out", type=Path, default=Path("separated"), metavar="DIR", help="folder for the stems (default: separated)"
     )
     cli.add_ensemble_options(parser)
-    parser.add_argument("--format", default="wav", choices=tuple(SUBTYPES), help="file format of the stems (default: wav)")
-    parser.add_argument(
-        "--subtype", default="PCM_16", choices=SUBTYPES["wav"], help="sample format of the stems (default: PCM_16)"
-    )
+    form_options.add_options(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="separate every song, replacing stems that are there (default: skip it)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write what became of each song, for scripts, also if some fail (default: none)",
     )
     report.add_options(parser)
     options = parser.parse_args(argv)
     report.check_options(parser, options)
-    if options.subtype not in SUBTYPES[options.format]:
-        parser.error(f"--format {options.format} has no --subtype {options.subtype}: {', '.join(SUBTYPES[options.format])}")
+    form_options.check_options(parser, options)
     return options
 
 
@@ -107,13 +128,24 @@ def _choose_model(options: argparse.Namespace, rank: int) -> None:
             print("no --model is named, and no published checkpoints are installed: the small demo that comes along separates")
 
 
-def _find(options: argparse.Namespace) -> Found:
-    """Return the songs that the options name. Raises UserError, also for a model without a config."""
-    from my_submission.src.family.blend import stem_names
+def _plan(options: argparse.Namespace) -> Plan:
+    """Find the songs and stems that the options name. Raises UserError, also for a model without a config."""
+    from my_submission.src.family.blend import default_outputs
+    from my_submission.src.separator import MODELS, model_folder
 
-    order = stem_names(options.models, options.weights, options.set, options.config)
-    replaced = [f"{name}.{options.format}" for name in order] if options.overwrite else []
-    return find_songs(options.inputs, options.out, [order, INSTRUMENTS], replaced=replaced, marker=MARKER)
+    lossy.check_available(options.format)
+    default = default_outputs(options.models, options.weights, options.set, options.config)
+    places = [model_folder(model).resolve() for model in options.models]
+    names = [place.stem if place.is_file() else place.name for place in places]
+    names = [model if model in MODELS else name for model, name in zip(options.models, names, strict=True)]
+    layout = Layout(options.filename, "+".join(names))
+    chosen = options.stems.split(",") if options.stems is not None else None
+    plan = Plan(choose(default, stems=chosen, two_stems=options.two_stems), layout, options.format)
+    written = [output.name for output in plan.outputs]
+    stems = [written, [output.name for output in default], INSTRUMENTS, ("vocals", "instrumental")]
+    how = {"layout": layout, "written": written, "container": options.format, "overwrite": options.overwrite}
+    plan.found = find_songs(options.inputs, options.out, stems, **how, marker=MARKER)
+    return plan
 
 
 def _announce_reading(found: Found, ranks: int) -> None:
@@ -144,37 +176,28 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Model:
     return separator
 
 
-def separate_all(separator: Model, jobs: Sequence[Job], options: argparse.Namespace, rank: int = 0) -> dict[str, str]:
-    """Separate the songs one after another, and print the outcome of each.
-
-    While one song is on the device, the files of the previous one are finished and the beginning of the next one is decoded.
-
-    Args:
-        separator: the model.
-        jobs: the songs and their folders.
-        options: as parsed: format, subtype and overwrite are used.
-        rank: of this process, for the position of its progress bar (default: 0).
-
-    Returns song -> reason for the songs that failed.
-    """
-    batch = _Batch(separator, options, rank)
-    batch.separate(jobs)
-    if separator.redone_chunks:
-        print(f"{separator.redone_chunks} chunks were too loud for {separator.precision} and done again in fp32")
-    return batch.failed
-
-
 @dataclass
 class _Batch:
     """The songs of one process. A song that fails costs no other, in whatever way it fails."""
 
     separator: Model
     options: argparse.Namespace
-    rank: int
-    failed: dict[str, str] = field(default_factory=dict)  # song -> reason
+    plan: Plan
+    rank: int  # of this process, for the position of its progress bar
+    done: dict[str, Outcome] = field(default_factory=dict)  # by song
+
+    def separate_all(self, jobs: Sequence[Job]) -> None:
+        """Separate the songs one after another, and print and note the outcome of each.
+
+        While one song is on the device, the files of the previous one are finished, and the next one is being decoded.
+        """
+        self.separate(jobs)
+        if self.separator.redone_chunks:
+            precision = self.separator.precision
+            print(f"{self.separator.redone_chunks} chunks were too loud for {precision} and done again in fp32")
 
     def separate(self, jobs: Sequence[Job]) -> None:
-        """Separate the songs; see `separate_all`. After an interrupt, a song whose files take long to finish is deleted."""
+        """Separate the songs. After an interrupt, a song whose files take long to finish is deleted."""
         finishing: Future[None] | None = None  # at most one unfinished song at a time
         writers: list[WriteBehind] = []  # of that one, and of the song after it
         opened = prefetch(map(self._open, jobs), 1)
@@ -205,21 +228,26 @@ class _Batch:
                 tqdm.write(escaped(traceback.format_exc()), file=sys.stderr)
             song, reason = shown(job.path), str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             reason = reason.replace(str(job.path), song)
-            self.failed[str(job.path)] = reason if reason.startswith(f"{song}:") else f"{song}: {reason}"
-            tqdm.write(f"error: {escaped(self.failed[str(job.path)])}", file=sys.stderr)
+            outcome = self._outcome(job)
+            outcome.status, outcome.error = "failed", reason if reason.startswith(f"{song}:") else f"{song}: {reason}"
+            tqdm.write(f"error: {escaped(outcome.error)}", file=sys.stderr)
             return None
+
+    def _outcome(self, job: Job) -> Outcome:
+        return self.done.setdefault(str(job.path), Outcome(str(job.path)))
 
     def _open(self, job: Job) -> ReadAhead | Exception | None:
         """Start to decode the song of a job. Return None if its stems are there already, or the error instead of raising it."""
         try:
-            stems = _stems(self.separator, job, self.options).values()
+            stems = self.plan.files(job).values()
             there = [path for path in stems if path.exists()]
             if there and not self.options.overwrite:
                 if len(there) == len(stems):
                     return None
-                raise AudioError(f"{shown(job.folder)}: holds {there[0].name} of another run; --overwrite replaces it")
-            if job.folder.exists() and not job.folder.is_dir():
-                raise AudioError(f"{shown(job.folder)}: is a file, expected the place of a folder for the stems")
+                raise AudioError(f"{shown(there[0].parent)}: holds {there[0].name} of another run; --overwrite replaces it")
+            for folder in {folder for path in stems for folder in path.parents}:
+                if folder.exists() and not folder.is_dir():
+                    raise AudioError(f"{shown(folder)}: is a file, expected the place of a folder for the stems")
             return ReadAhead(AudioFile(job.path))
         except Exception as error:  # `_attempt` reports it when it is the song's turn
             return error
@@ -228,57 +256,70 @@ class _Batch:
         """Separate one song. Return its writer, which may still be finishing the files; None if it was done already."""
         if isinstance(song, Exception):
             raise song
+        outcome, files = self._outcome(job), self.plan.files(job)
         if song is None:
-            tqdm.write(f"{shown(job.path)}: is done already, in {shown(job.folder)} (--overwrite does it again)")
+            place = self.plan.place(job)
+            tqdm.write(f"{shown(job.path)}: is done already, in {shown(place)} (--overwrite does it again)")
+            outcome.status, outcome.stems = "done already", {name: str(path) for name, path in files.items()}
+            if self.options.json:
+                file = AudioFile(job.path)
+                outcome.seconds, outcome.sample_rate = file.seconds, file.sample_rate
             return None
-        form = {"container": self.options.format, "subtype": self.options.subtype}
         seconds = song.num_samples / song.sample_rate
+        outcome.seconds, outcome.sample_rate = seconds, song.sample_rate
+        how = {"container": self.options.format, "subtype": self.options.subtype, "setting": self.options.setting}
         with cli.seconds_bar(self.separator, seconds, shown(job.path.name), position=self.rank):
-            return self.separator.separate_to_folder(job.folder, song, **form, wait=False)
+            return self.separator.separate_to_folder(
+                job.folder, song, **how, outputs=self.plan.outputs, paths=files, wait=False
+            )
 
     def _finish(self, job: Job, writer: WriteBehind, started: float) -> None:
-        """Wait for the files of a song, and print the outcome."""
+        """Wait for the files of a song, and print and note the outcome."""
         gain = writer.wait()
-        taken, seconds = time.perf_counter() - started, writer.writer.num_samples / writer.writer.sample_rate
+        outcome = self._outcome(job)
+        outcome.status, outcome.gain = "separated", gain
+        outcome.stems = {name: str(path) for name, path in self.plan.files(job).items()}
+        outcome.seconds_taken = taken = time.perf_counter() - started
+        seconds = writer.writer.num_samples / writer.writer.sample_rate
         speed = f"({taken:.1f} s, {taken / seconds:.2f} x its duration)"
-        line = f"{shown(job.path)} -> {shown(job.folder)}  {speed}"
+        line = f"{shown(job.path)} -> {shown(self.plan.place(job))}  {speed}"
         if gain < 1:
-            lower = f"all stems {20 * math.log10(gain):.1f} dB, or {self.options.subtype} would clip"
+            form = self.options.format if self.options.format in lossy.LOSSY else self.options.subtype
+            lower = f"all stems {20 * math.log10(gain):.1f} dB, or {form} would clip"
             line += f"\n  {lower} (a wav of --subtype FLOAT keeps the level)"
         tqdm.write(line)
 
 
-def _stems(separator: Model, job: Job, options: argparse.Namespace) -> dict[str, Path]:
-    """Return instrument -> the file of that stem."""
-    return {name: job.folder / f"{name}.{options.format}" for name in separator.source_order}
-
-
-def _write_page(separator: Model, jobs: Sequence[Job], failed: dict[str, str], options: argparse.Namespace) -> None:
-    """Write the page of all songs of this call that are separated, by this run or an earlier one."""
-    songs = [
-        report.Song(str(job.folder.relative_to(options.out)), job.path, _stems(separator, job, options))
-        for job in jobs
-        if str(job.path) not in failed
-    ]
+def _write_json(separator: Model, jobs: Sequence[Job], done: dict[str, Outcome], options: argparse.Namespace) -> None:
+    """Write the outcome of every song of this call, in their order."""
     from my_submission.src.family.blend import facts
 
-    report.write_page(
-        options.report,
-        songs,
-        title="Separated songs",
-        facts=facts(options.models, separator),
-        failed=failed,
-        embed=options.embed,
-    )
+    songs = [done.get(str(job.path), Outcome(str(job.path))) for job in jobs]
+    run = {name.removeprefix("the "): value for name, value in facts(options.models, separator).items()}
+    outcomes.write_json(options.json, {**run, "format": options.format}, songs)
+
+
+def _write_page(separator: Model, plan: Plan, failed: dict[str, str], options: argparse.Namespace) -> None:
+    """Write the page of all songs of this call that are separated, by this run or an earlier one."""
+    from my_submission.src.family.blend import facts
+
+    songs = [
+        report.Song(str(job.folder.relative_to(options.out)), job.path, plan.files(job))
+        for job in plan.found.jobs
+        if str(job.path) not in failed
+    ]
+    shown_facts = facts(options.models, separator)
+    report.write_page(options.report, songs, title="Separated songs", facts=shown_facts, failed=failed, embed=options.embed)
     print(f"report: {shown(options.report)}")
+    print(f"open: {options.report.resolve().as_uri()}")
 
 
-def _gather_failures(failed: dict[str, str]) -> dict[str, str]:
-    """Wait for all ranks, as torchrun stops the others when one exits with an error; return the failures of all."""
+def _gather(done: dict[str, Outcome]) -> dict[str, Outcome]:
+    """Wait for all ranks, as torchrun stops the others when one exits with an error; return the outcomes of all."""
     import torch.distributed
 
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
-    everywhere: list[dict[str, str]] = [{}] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everywhere, failed)
+    everywhere: list[dict[str, Outcome]] = [{}] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, done)
     torch.distributed.destroy_process_group()
-    return {song: reason for failures in everywhere for song, reason in failures.items()}
+    return {song: outcome for outcomes_of_rank in everywhere for song, outcome in outcomes_of_rank.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from my_submission.src.audio import flac, mpeg
+from my_submission.src.audio import ffmpeg, flac, mpeg
 from my_submission.src.audio.files import AudioError, AudioFile
 from my_submission.src.audio.splice import Splice
 
@@ -220,8 +220,9 @@ def test_a_wav_that_holds_chunks_but_no_audio_is_empty(tmp_path: Path) -> None:
     [(b"\0\0\0\x20ftypM4A ", "MP4"), (b"\x30\x26\xb2\x75\x8e\x66", "ASF"), (b"\x1a\x45\xdf\xa3", "Matroska")],
 )
 def test_a_container_under_another_name_is_said_in_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], head: bytes, kind: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, head: bytes, kind: str
 ) -> None:
+    monkeypatch.setattr(ffmpeg, "is_there", lambda: False)
     (tmp_path / "song.mp3").write_bytes(head + os.urandom(5000))
     with pytest.raises(AudioError, match=f"song.mp3: is {kind} .* by its content; .* ffmpeg -i song.mp3 song.wav"):
         AudioFile(tmp_path / "song.mp3")

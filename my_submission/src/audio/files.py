@@ -1,4 +1,4 @@
-"""Read and write audio files. Only this module and stem_writer.py do.
+"""Read and write audio files. Only this module, lossy.py and stem_writer.py do.
 
 An `AudioStream` is read in blocks [C, n] of float32, so that a song of any length fits into memory.
 """
@@ -17,7 +17,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from my_submission.src.audio.parts import PLACEHOLDER, SLACK, CutOffError, DamagedError, Part, find_parts, native_name
+from my_submission.src.audio import ffmpeg
+from my_submission.src.audio.parts import (
+    PLACEHOLDER,
+    SLACK,
+    CutOffError,
+    DamagedError,
+    OtherFormatError,
+    Part,
+    find_parts,
+    native_name,
+)
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 
@@ -52,7 +62,7 @@ class AudioStream(Protocol):
 
 
 class AudioFile:
-    """An audio file that libsndfile can read: wav, flac, mp3, ogg, opus, aiff and more.
+    """An audio file that libsndfile can read: wav, flac, mp3, ogg, opus, aiff and more; others are read through ffmpeg.
 
     Songs that were joined in one file are read one after the other. Where a header does not tell the length for certain,
     frames are counted, or the file is decoded once. An mp3 loses the delay and padding that its encoder noted; without such
@@ -80,7 +90,9 @@ class AudioFile:
                 raise AudioError(f"{self.name}: is a folder, expected an audio file")
             if not stat.S_ISREG(mode):  # before it is opened, which may take for ever
                 raise AudioError(f"{self.name}: is a pipe or a device, expected a file; write the audio to a file first")
-            return find_parts(self.path)
+            return self._readable(find_parts(self.path))
+        except OtherFormatError as error:
+            return self._piped(error)
         except FileNotFoundError as error:
             raise AudioError(f"{self.name}: no such file") from error
         except OSError as error:
@@ -89,6 +101,28 @@ class AudioFile:
             raise _truncated(self.path, str(error)) from error
         except DamagedError as error:
             raise AudioError(f"{self.name}: {error}") from error
+
+    def _readable(self, parts: list[Part]) -> list[Part]:
+        """Return the parts, or ffmpeg's if it knows a format that libsndfile does not."""
+        if parts == [Part()] and ffmpeg.is_there():
+            try:
+                parts[0].open(self.path).close()
+            except (soundfile.LibsndfileError, TypeError):
+                with contextlib.suppress(DamagedError):  # libsndfile's message is the better one then
+                    return [ffmpeg.probe(self.path)]
+        return parts
+
+    def _piped(self, error: OtherFormatError) -> list[Part]:
+        """Return the part that ffmpeg reads of a format that libsndfile does not."""
+        if not ffmpeg.is_there():
+            advice = (
+                f"install ffmpeg, and it is read through that, or convert it elsewhere: ffmpeg -i {self.path.name} song.wav"
+            )
+            raise AudioError(f"{self.name}: {error}, which libsndfile cannot read; {advice}") from error
+        try:
+            return [ffmpeg.probe(self.path)]
+        except DamagedError as reason:
+            raise AudioError(f"{self.name}: {error}, and {reason}; fetch or export the file again") from reason
 
     def _add(self, part: Part) -> None:
         """Take note of a part's rate, channels and length."""
@@ -144,9 +178,11 @@ class AudioFile:
         _refuse_not_finite(block, self.name, start / self.sample_rate)
         return np.ascontiguousarray(block.T)
 
-    def _open(self, part: Part) -> soundfile.SoundFile:
+    @contextlib.contextmanager
+    def _open(self, part: Part) -> Iterator[soundfile.SoundFile]:
+        """Open a part for the block. Raises AudioError, also for ffmpeg's errors in the block."""
         try:
-            return part.open(self.path)
+            file = part.open(self.path)
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a .raw file has no header
             reason = getattr(error, "error_string", "no header").rstrip(".")
             raise AudioError(
@@ -154,6 +190,11 @@ class AudioFile:
             ) from error
         except OSError as error:  # it is gone since
             raise AudioError(f"{self.name}: cannot be read ({error.strerror})") from error
+        with file:
+            try:
+                yield file
+            except DamagedError as error:
+                raise AudioError(f"{self.name}: {error}") from error
 
     def _cut_off_at(self, found: int, expected: int) -> AudioError:
         """Return the error for a file of which `found` samples can be read."""

@@ -40,6 +40,10 @@ class CutOffError(DamagedError):
     """A file that was cut off: how this shows."""
 
 
+class OtherFormatError(DamagedError):
+    """A file in a format that libsndfile does not read, and ffmpeg does."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One song of a file."""
@@ -76,9 +80,7 @@ def find_parts(path: Path) -> list[Part]:
                 return _ogg_parts(data)
             kind = CONTAINERS.get(head[4:8]) or CONTAINERS.get(head[:4])
             if kind:
-                raise DamagedError(
-                    f"is {kind} by its content; libsndfile cannot read it. Convert it: ffmpeg -i {path.name} song.wav"
-                )
+                raise OtherFormatError(f"is {kind} by its content")
             if head[:4] in (b"FORM", b"RF64", b"RIFX", b"riff", b"caff", b".snd"):
                 return [Part()]
             return _mpeg_parts(data, 0, len(data)) or [Part()]

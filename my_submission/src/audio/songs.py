@@ -12,15 +12,18 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from my_submission.src.audio.files import SUBTYPES, SUFFIXES, AudioError
+from my_submission.src.audio import ffmpeg
+from my_submission.src.audio.files import SUFFIXES, AudioError
+from my_submission.src.audio.layout import DEFAULT, Layout
+from my_submission.src.audio.lossy import CONTAINERS
 from my_submission.src.common.text import shown
 
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # names of folders, in lower case
-# Formats of audio, alone or in a film, that libsndfile does not read.
+# Formats of audio, alone or in a film, that libsndfile does not read, and ffmpeg does.
 _OTHER = "3gp aac ac3 alac amr ape asf dff dsf dts eac3 m4a m4b m4p m4r mka mkv mov mp4 mpc oma ra shn spx tak tta webm wma wv"
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHER.split())
 
@@ -38,7 +41,7 @@ class Found:
     """The songs of all inputs, and the files and folders that were passed over although they may hold more."""
 
     jobs: list[Job] = field(default_factory=list)
-    unreadable: list[Path] = field(default_factory=list)  # audio in formats that libsndfile does not read
+    unreadable: list[Path] = field(default_factory=list)  # audio that only ffmpeg reads, which is not there
     closed: list[str] = field(default_factory=list)  # folders that cannot be listed, and why
 
 
@@ -47,22 +50,30 @@ def find_songs(
     out: Path,
     stems: Sequence[Collection[str]],
     *,
-    replaced: Collection[str] = (),
+    layout: Layout = Layout(),  # noqa: B008  # it is immutable
+    written: Collection[str] = (),
+    container: str = "wav",
+    overwrite: bool = False,
     marker: str | None = None,
 ) -> Found:
     """Return a job for every song of the inputs. Its folder below `out` is the song's name, or its path below the input folder.
 
     A folder does not stand for this command's own output in it. These are files named like stems in the folder of another
-    song's job, or in another folder with the name of a song if all stems are there. To separate them, name the files.
+    song's job, or where the layout puts another song's stems, or in another folder with the name of a song if all stems are
+    there. To separate them, name the files.
 
     Args:
         inputs: files and folders.
         out: folder for the stems. It may be one of the inputs, or lie above or below one.
         stems: sets of stems that belong together: their names, without suffix.
-        replaced: names of the files that will be replaced in a job's folder, with suffix (default: none).
+        layout: the places of the stems' files (default: in the song's folder).
+        written: names of the stems that will be written (default: none).
+        container: suffix of their files (default: wav).
+        overwrite: whether files that are there will be replaced (default: no).
         marker: name of a file that marks folders to pass over (default: none).
 
-    Raises AudioError for a folder without songs, two songs that would share a folder, and a song that would be replaced.
+    Raises AudioError for a folder without songs, two songs that would share a folder or a file, and a song that would be
+    replaced.
     """
     found = Found()
     listed: list[tuple[Job, bool]] = []  # (job, whether the song is itself an input)
@@ -72,20 +83,39 @@ def find_songs(
             listed += [(_job(song, out, song.relative_to(path).parent), False) for song in songs]
         else:
             listed.append((_job(path, out, Path()), True))
-    own = _own_stems([job for job, _ in listed], stems)
+    own = _own_stems([job for job, _ in listed], stems, layout)
     jobs: dict[Path, Job] = {}
     for job, is_input in listed:
         if job.path in own and not is_input:
             continue
         other = jobs.setdefault(job.folder, job)
         if _real(other.path) != _real(job.path):
-            raise AudioError(
-                f"{shown(other.path)} and {shown(job.path)} would both be written to {shown(job.folder)}; separate them with "
-                "another --out each"
-            )
+            raise _shared(other, job, job.folder)
     found.jobs = list(jobs.values())
-    _refuse_replaced(found.jobs, replaced)
+    files = _refuse_shared([(job, list(layout.files(job.folder, written, container).values())) for job in found.jobs])
+    if overwrite:
+        _refuse_replaced(found.jobs, files)
     return found
+
+
+def _shared(one: Job, other: Job, place: Path) -> AudioError:
+    advice = "separate them with another --out each"
+    return AudioError(f"{shown(one.path)} and {shown(other.path)} would both be written to {shown(place)}; {advice}")
+
+
+def _refuse_shared(jobs: Sequence[tuple[Job, Sequence[Path]]]) -> dict[Path, Job]:
+    """Return file -> job. Raise AudioError if two files have one place, or one lies where another needs a folder."""
+    files: dict[Path, Job] = {}
+    for job, paths in jobs:
+        for path in paths:
+            if path in files:
+                raise _shared(files[path], job, path)
+            files[path] = job
+    for path, job in files.items():
+        for folder in path.parents:
+            if folder in files:
+                raise _shared(files[folder], job, folder)
+    return files
 
 
 def passed_over(found: Found) -> list[str]:
@@ -95,7 +125,9 @@ def passed_over(found: Found) -> list[str]:
         count, names = len(found.unreadable), [shown(path.name) for path in found.unreadable]
         files = f"{count} audio {'file is' if count == 1 else 'files are'} passed over, which libsndfile cannot read"
         more = ", ..." if count > 3 else ""
-        lines.append(f"{files}: {', '.join(names[:3])}{more}; convert {'it' if count == 1 else 'them'} with ffmpeg")
+        lines.append(
+            f"{files}: {', '.join(names[:3])}{more}; {'it is' if count == 1 else 'they are'} read if ffmpeg is installed"
+        )
     return lines
 
 
@@ -111,8 +143,9 @@ def _songs_below(top: Path, marker: str | None, found: Found) -> list[Path]:
     """
     here = Found()
     files = [path for files in _folders_below(top, marker, here) for path in files]
-    songs = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-    here.unreadable = sorted(path for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    suffixes = {*SUFFIXES, *(OTHER_SUFFIXES if ffmpeg.is_there() else ())}
+    songs = sorted(path for path in files if path.suffix.lower() in suffixes)
+    here.unreadable = sorted(path for path in files if path.suffix.lower() in OTHER_SUFFIXES - suffixes)
     if not songs:
         nothing = f"{shown(top)}: holds no audio, expected files ending in {' '.join(SUFFIXES)}"
         raise AudioError("; ".join([nothing, *passed_over(here)]))
@@ -153,24 +186,37 @@ def _is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK
 
 
-def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]]) -> set[Path]:
+def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]], layout: Layout) -> set[Path]:
     """Return the songs that are stems of another song; see `find_songs`."""
-    names = {f"{stem}.{container}" for together in stems for stem in together for container in SUBTYPES}
+    all_stems = {stem for together in stems for stem in together}
+    names = {f"{stem}.{container}" for stem in all_stems for container in CONTAINERS}
     by_folder = {_real(job.folder): job.path for job in jobs}
     by_name: dict[str, list[Path]] = {}
     for job in jobs:
         by_name.setdefault(job.folder.name, []).append(job.path)
+    by_place: dict[Path, list[Path]] = {}
+    for job in jobs if layout.template != DEFAULT else ():
+        folder = _real(job.folder.parent) / job.folder.name
+        for container in CONTAINERS:
+            for path in layout.files(folder, all_stems, container).values():
+                by_place.setdefault(path, []).append(job.path)
 
     @functools.cache
     def has_all(folder: Path) -> bool:
-        sets = ([folder / f"{stem}.{container}" for stem in together] for together in stems for container in SUBTYPES)
+        sets = (
+            [folder / f"{stem}.{container}" for stem in together]
+            for together in stems
+            for container in CONTAINERS
+            if len(together) > 1
+        )
         return any(all(path.is_file() for path in paths) for paths in sets)
 
     def owners(song: Path) -> set[Path]:
-        if song.name not in names:
-            return set()
         folder = _real(song.parent)
-        found = [by_folder[folder]] if folder in by_folder else by_name.get(song.parent.name, []) if has_all(folder) else []
+        found = list(by_place.get(folder / song.name, []))
+        if song.name in names:
+            named = by_name.get(song.parent.name, []) if has_all(folder) else []
+            found += [by_folder[folder]] if folder in by_folder else named
         return {*found} - {song}
 
     owned = {job.path: owners(job.path) for job in jobs}
@@ -182,12 +228,13 @@ def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]]) -> set[Pat
     return found  # without songs that own each other in a circle
 
 
-def _refuse_replaced(jobs: Sequence[Job], replaced: Collection[str]) -> None:
-    """Raise AudioError if a job's stems would replace a song."""
-    owners = {_real(job.folder): job.path for job in jobs}
+def _refuse_replaced(jobs: Sequence[Job], files: Mapping[Path, Job]) -> None:
+    """Raise AudioError if a job's stems would replace a song; `files` are all that will be written."""
+    real = functools.cache(_real)
+    owners = {real(path.parent) / path.name: job.path for path, job in files.items()}
     for job in jobs:
-        owner = owners.get(_real(job.path).parent)
-        if owner is not None and job.path.name in replaced:
+        owner = owners.get(_real(job.path))
+        if owner is not None:
             advice = "name another --out, or leave --overwrite out"
             raise AudioError(f"{shown(job.path)}: would be replaced by a stem of {shown(owner)}; {advice}")
 

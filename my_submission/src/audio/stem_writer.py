@@ -8,7 +8,7 @@ writer.gain                        # below 1 if integer samples would have clipp
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,33 @@ import soundfile
 from numpy.typing import NDArray
 
 from my_submission.src.audio.files import BLOCK, BYTES, AudioError, Block, create, is_integer
+from my_submission.src.audio.lossy import LOSSY, encode
+from my_submission.src.audio.parts import native_name
+from my_submission.src.audio.publish import publish
 from my_submission.src.common.atomic import hidden_folder
-from my_submission.src.common.locks import exclusive
 
 STEMS, REST, SCALED = "stems", "rest", "scaled"  # folders in the hidden one: what appears at the end, and temporary files
 
 
 class StemWriter:
-    """Writes the stems of one song into a folder, atomically. Raises AudioError.
+    """Writes the stems of one song, atomically. Raises AudioError.
 
-    The files are written to a hidden folder next to it, and moved at the end. If another process has written stems there in the
-    meantime, they are replaced. If integer samples would clip, all stems get the same gain below 1, so that their proportions
-    are kept. The gain is known only at the end of the song: from the first sample beyond 1 on, samples are written to temporary
-    float files. At the end the gain is applied to these and to the samples written before, which are rounded a second time.
+    The files are written to a hidden folder, and moved at the end. If another process has written stems there in the meantime,
+    they are replaced. If samples beyond +-1 would clip, all stems get the same gain below 1, which keeps their proportions. The
+    gain is known only at the end of the song: from the first sample beyond 1 on, samples are written to temporary float files.
+    At the end the gain is applied to these and to the samples written before, which are rounded a second time. A song
+    in a lossy format is written to float files from its beginning, and encoded once, at the end.
 
     Args:
         folder: where the stems go. Other files in it are kept.
         names: names of the stems, in the order of the blocks' first axis.
-        sample_rate: Hz.
+        sample_rate: Hz. Formats that do not know it are resampled; see lossy.file_rate.
         channels: number of channels.
         num_samples: samples per channel that will be written.
-        container: suffix and format of the files, a key of SUBTYPES (default: wav).
-        subtype: one of the container's subtypes (default: PCM_16). FLOAT never clips and keeps the level.
+        container: suffix and format of the files, out of lossy.CONTAINERS (default: wav).
+        subtype: one of the container's subtypes (default: PCM_16), ignored for lossy ones. FLOAT keeps any level.
+        paths: name -> file, if the files go elsewhere than to `folder`; they must lie in or below its parent (default: there).
+        setting: bit rate or quality of a lossy format; see lossy.encode (default: the format's).
     """
 
     def __init__(
@@ -50,13 +55,18 @@ class StemWriter:
         num_samples: int,
         container: str = "wav",
         subtype: str = "PCM_16",
+        *,
+        paths: Mapping[str, Path] | None = None,
+        setting: float | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.names, self.sample_rate, self.channels, self.num_samples = list(names), sample_rate, channels, num_samples
-        self.container, self.subtype = container, subtype
+        self.container, self.is_lossy, self.setting = container, container in LOSSY, setting
+        self.subtype = LOSSY[container].subtype if container in LOSSY else subtype
+        self.paths = {name: (paths or {}).get(name, self.folder / f"{name}.{container}") for name in self.names}
         self.peak, self.gain = 0.0, 1.0
-        self.written = 0  # samples per channel
-        self.would_clip = False  # from then on, samples go to the float files
+        self.written = 0  # samples per channel that are in the final files already
+        self.is_deferred = self.is_lossy  # whether samples go to the float files: once they would clip, or in a lossy format
         self.stopped = False  # another thread sets it to have a long gain pass end with KeyboardInterrupt
         self.partial: Path  # the hidden folder
         self.files: list[soundfile.SoundFile] = []
@@ -71,7 +81,7 @@ class StemWriter:
             self._discard()
             raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from error
         try:
-            self._create_all(STEMS, self.container, self.subtype)
+            self._create_all(*((REST, "wav", "FLOAT") if self.is_deferred else (STEMS, self.container, self.subtype)))
         except BaseException:
             self._discard()
             raise
@@ -81,13 +91,13 @@ class StemWriter:
         """Append stems [S, C, n]."""
         self.peak = max(self.peak, float(np.abs(stems).max(initial=0)))
         with self._disk_errors():
-            if self.peak > 1 and is_integer(self.subtype) and not self.would_clip:
-                self.would_clip = True
+            if self.peak > 1 and is_integer(self.subtype) and not self.is_deferred:
+                self.is_deferred = True
                 self._close()
                 self._create_all(REST, "wav", "FLOAT")
             for file, stem in zip(self.files, stems, strict=True):
                 file.write(_rounded(stem.T, file.subtype))
-        self.written += 0 if self.would_clip else stems.shape[-1]
+        self.written += 0 if self.is_deferred else stems.shape[-1]
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
@@ -98,39 +108,40 @@ class StemWriter:
             self._discard()
 
     def _finish(self) -> None:
-        """Apply the gain if one is needed, and move the files to their folder."""
+        """Apply the gain if one is needed, encode a lossy format, and move the files to their places."""
         self._close()
-        if self.would_clip:
-            self.gain = 1 / self.peak
+        if self.is_deferred:
+            self.gain = 1 / max(1.0, self.peak)
             for name in self.names:
-                self._apply_gain(name)
-        try:
-            (self.partial / STEMS).rename(self.folder)
-        except OSError:
-            if not self.folder.is_dir():
-                raise
-            with exclusive(self.folder):  # keep the other files in it, and do not mix two processes' stems
-                for path in self._paths(STEMS, self.container):
-                    path.replace(self.folder / path.name)
+                self._complete(name)
+        publish(self._hidden(STEMS), self.paths, self.folder.parent, self.partial)
 
-    def _apply_gain(self, name: str) -> None:
-        """Join the two parts of a stem into one file, with the gain applied."""
-        path, scaled = (self.partial / folder / f"{name}.{self.container}" for folder in (STEMS, SCALED))
-        rest = self.partial / REST / f"{name}.wav"
-        parts = [path, rest] if self.written else [rest]
-        with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
-            for part in parts:
-                for block in soundfile.blocks(part, BLOCK, dtype="float32", always_2d=True):
-                    if self.stopped:
-                        raise KeyboardInterrupt
-                    file.write(_rounded(block * np.float32(self.gain), self.subtype))
+    def _complete(self, name: str) -> None:
+        """Make the final file of a stem out of its parts, with the gain applied."""
+        path, rest, scaled = (self._hidden(folder)[name] for folder in (STEMS, REST, SCALED))
+        form = (self.sample_rate, self.channels, self.num_samples, self.container)
+        blocks = self._scaled_blocks([path, rest] if self.written else [rest])
+        if self.is_lossy:
+            encode(scaled, blocks, *form, self.setting)
+        else:
+            with create(scaled, *form, self.subtype) as file:
+                for block in blocks:
+                    file.write(_rounded(block.T, self.subtype))
         rest.unlink()
         scaled.replace(path)
+
+    def _scaled_blocks(self, parts: Sequence[Path]) -> Iterator[Block]:
+        """Yield the audio of the parts, one after the other, with the gain applied."""
+        for part in parts:
+            for block in soundfile.blocks(native_name(part), BLOCK, dtype="float32", always_2d=True):
+                if self.stopped:
+                    raise KeyboardInterrupt
+                yield block.T * np.float32(self.gain)
 
     def _create_all(self, folder: str, container: str, subtype: str) -> None:
         """Open one file for each stem."""
         self.files = []
-        for path in self._paths(folder, container):
+        for path in self._hidden(folder).values():
             self.files.append(create(path, self.sample_rate, self.channels, self.num_samples, container, subtype))
 
     def _close(self) -> None:
@@ -150,8 +161,10 @@ class StemWriter:
         except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(f"{self.folder}: cannot be written ({error}); is the disk full?") from error
 
-    def _paths(self, folder: str, container: str) -> list[Path]:
-        return [self.partial / folder / f"{name}.{container}" for name in self.names]
+    def _hidden(self, folder: str) -> dict[str, Path]:
+        """Return name -> hidden file."""
+        suffix = "wav" if folder == REST else self.container
+        return {name: self.partial / folder / f"{name}.{suffix}" for name in self.names}
 
 
 def _rounded(samples: NDArray[np.float32], subtype: str) -> NDArray[Any]:

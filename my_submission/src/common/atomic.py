@@ -1,7 +1,8 @@
 """Files and folders that are there whole or not at all: written under a hidden name of the process's own, then renamed.
 
 A hidden name is short, whatever the final name is, so that the longest final names work. A process locks its hidden files and
-folders. The unlocked ones belong to processes that were killed; the next write to the same folder deletes them.
+folders. The unlocked ones belong to processes that were killed; the next write to the same folder deletes them. If a hidden
+folder names the places of files that were all complete (note_moves), the next write moves them there first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import json
 import os
 import re
 import secrets
@@ -17,13 +19,14 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from my_submission.src.common.locks import TRIES, Lock
 
 HIDDEN = re.compile(r"\.([0-9a-f]{8})-[0-9a-f]{8}\.partial")  # the machine, and a random number
 _made: set[tuple[int, Path]] = set()  # (process, path) of hidden files and folders that were not deleted or renamed yet
+MOVES = "moves.json"  # in a hidden folder
 DAY = 86400.0  # seconds after which the files of another machine, whose locks may be unknown here, count as abandoned
 
 
@@ -81,9 +84,40 @@ def _delete_if_dead(path: Path, same_machine: bool) -> None:
     lock = Lock(path)
     try:
         if same_machine or not _was_changed_lately(path):
+            _make_moves(path)
             _delete(path)
     finally:
         lock.release()
+
+
+def note_moves(folder: Path, moves: Mapping[Path, Path]) -> None:
+    """Note that the files in a hidden folder are complete, and their places: file -> place in or below the folder's parent.
+
+    If the process is killed while it renames them, the next write to that parent renames the rest. Raises OSError.
+    """
+    places = {str(file.relative_to(folder)): str(place.relative_to(folder.parent)) for file, place in moves.items()}
+    with atomic_file(folder / MOVES) as partial:
+        partial.write_text(json.dumps(places), encoding="ascii")
+
+
+def forget_moves(folder: Path) -> None:
+    """Undo note_moves."""
+    (folder / MOVES).unlink(missing_ok=True)
+
+
+def _make_moves(folder: Path) -> None:
+    """Rename the files of which a killed process had noted the places, and which it had not renamed yet."""
+    if not (folder / MOVES).is_file():
+        return
+    for file, place in json.loads((folder / MOVES).read_text(encoding="ascii")).items():
+        target = folder.parent / place
+        if (
+            (folder / file).is_file()
+            and ".." not in (*Path(file).parts, *Path(place).parts)
+            and folder.parent in target.parents
+        ):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).replace(target)
 
 
 def _was_changed_lately(path: Path) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 
 from my_submission.src import separator
 from my_submission.src.audio.files import AudioStream, Block
+from my_submission.src.audio.outputs import Output, model_outputs
 from my_submission.src.audio.resample import there_and_back
 from my_submission.src.base_separator import BaseSeparator
 from my_submission.src.common.text import shown
@@ -53,6 +54,17 @@ def stem_names(
     """
     found = [find_config(separator.model_folder(model), config) for model in models]
     return list(plan(models, [load_any_config(path, overrides) for path in found], weights).weights)
+
+
+def default_outputs(
+    models: Sequence[str], weights: str = "", overrides: Sequence[str] = (), config: str | Path | None = None
+) -> list[Output]:
+    """Return the stems that these models write by default; arguments and errors are those of `stem_names`."""
+    order = stem_names(models, weights, overrides, config)
+    if len(models) > 1:
+        return model_outputs(order, order, None)
+    training = load_any_config(find_config(separator.model_folder(models[0]), config), overrides).training
+    return model_outputs(order, training.instruments, training.target_instrument)
 
 
 class Blend(BaseSeparator):

@@ -47,10 +47,11 @@ def find_model(path: str | Path, *, config: str | Path | None = None, seeds: Seq
     return ModelFiles(found, _checkpoints(path, seeds))
 
 
-def find_config(path: Path, config: str | Path | None = None) -> Path:
+def find_config(path: str | Path, config: str | Path | None = None) -> Path:
     """Return the config of a model; the arguments and errors are those of `find_model`."""
     if config:
         return Path(config)
+    path = Path(path)
     return _config_of(path) if path.is_file() else _only_config(path)
 
 
