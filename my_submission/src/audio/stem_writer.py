@@ -8,6 +8,7 @@ writer.gain                        # below 1 if integer samples would have clipp
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ class StemWriter:
         parts = [path, rest] if self.written else [rest]
         with create(scaled, self.sample_rate, self.channels, self.num_samples, self.container, self.subtype) as file:
             for part in parts:
-                for block in soundfile.blocks(part, BLOCK, dtype="float32", always_2d=True):
+                for block in soundfile.blocks(os.fsencode(part), BLOCK, dtype="float32", always_2d=True):
                     if self.stopped:
                         raise KeyboardInterrupt
                     file.write(_rounded(block * np.float32(self.gain), self.subtype))
