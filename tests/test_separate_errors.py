@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -211,6 +212,23 @@ def test_no_name_ends_a_batch(make_song: Song, run_python: Callable[..., object]
         assert errors[0].startswith("error: '")
         assert "bad\\x1b[31m\\n.wav" in errors[0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not UTF-8")
+def test_names_that_are_not_utf_8_are_as_good_as_others(
+    make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    (tmp_path / odd).mkdir()
+    for name, level in (("a", 0.1), ("loud", 1.0)):  # the loud one needs a gain
+        make_song(tmp_path / f"{name}.wav", seconds=0.05, level=level).rename(tmp_path / odd / f"{name} {odd}.wav")
+    command = (tmp_path / odd, "--model", MODEL, "--seeds", "0", "--overlap", "1", "--out", tmp_path / f"out {odd}")
+    status, printed, err = run(capsys, *command, "--report", tmp_path / f"page {odd}.html")
+    assert (status, err) == (0, "")
+    assert "all stems -" in printed
+    assert printed.isascii()
+    assert listing(tmp_path / f"out {odd}") == [f"{name} {odd}/{stem}" for name in ("a", "loud") for stem in STEMS]
+    assert b"caf\\udce9" in (tmp_path / f"page {odd}.html").read_bytes()
 
 
 def test_a_reader_that_has_gone_leaves_whole_songs(make_song: Song, tmp_path: Path) -> None:

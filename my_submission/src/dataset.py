@@ -13,6 +13,7 @@ data augmentation and network blending" (ICASSP 2017).
 from __future__ import annotations
 
 import signal
+import traceback
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -245,7 +246,9 @@ def batches(
             if isinstance(batch, str):
                 raise DatasetError(f"{batch}\nthe same command goes on from the last save once the file is as it was")
             yield batch
-    except RuntimeError as error:
+    except Exception as error:
+        # The frames of the traceback hold the loader. Its workers ignore signals, and the end of the process waits for them.
+        traceback.clear_frames(error.__traceback__)
         if "DataLoader worker (pid" not in str(error):  # an error of the worker's own code
             raise
         reason = str(error).split("\n")[0].rstrip(".")

@@ -117,7 +117,7 @@ def test_text_is_still_no_audio(tmp_path: Path) -> None:
 def test_without_ffmpeg_one_line_says_how_to_convert(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make("a.m4a")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(AudioError, match=r"libsndfile cannot read it. Install ffmpeg, .* ffmpeg -i a.m4a song.wav"):
+    with pytest.raises(AudioError, match=r"libsndfile cannot read; install ffmpeg, .* ffmpeg -i a.m4a song.wav"):
         AudioFile(path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from my_submission.src.audio import ffmpeg
 from my_submission.src.audio.files import SUFFIXES, AudioError
 from my_submission.src.audio.songs import Found, find_songs, passed_over
 
@@ -67,15 +68,15 @@ def test_a_stem_that_is_named_itself_is_a_song(tmp_path: Path) -> None:
     inputs = [tmp_path / "song.wav", tmp_path / "song" / "vocals.wav"]
     assert len(find_songs(inputs, tmp_path, STEMS).jobs) == 2
     with pytest.raises(AudioError, match=r"song/vocals.wav: would be replaced by a stem of .*song.wav; name another --out"):
-        find_songs(inputs, tmp_path, STEMS, replaced=["vocals.wav"])
-    assert len(find_songs(inputs, tmp_path / "out", STEMS, replaced=["vocals.wav"]).jobs) == 2
+        find_songs(inputs, tmp_path, STEMS, written=["vocals"], overwrite=True)
+    assert len(find_songs(inputs, tmp_path / "out", STEMS, written=["vocals"], overwrite=True).jobs) == 2
 
 
 def test_songs_never_replace_themselves(tmp_path: Path) -> None:
     touch(tmp_path, "bass/bass.wav")
     assert names(find_songs([tmp_path / "bass"], tmp_path, STEMS), tmp_path) == ["bass/bass.wav"]
     with pytest.raises(AudioError, match="would be replaced"):
-        find_songs([tmp_path / "bass"], tmp_path, STEMS, replaced=["bass.wav"])
+        find_songs([tmp_path / "bass"], tmp_path, STEMS, written=["bass"], overwrite=True)
 
 
 def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
@@ -114,12 +115,15 @@ def test_leftovers_of_systems_and_pages_are_passed_over(tmp_path: Path) -> None:
     assert names(find_songs([tmp_path / "__MACOSX"], tmp_path / "out", STEMS), tmp_path) == ["__MACOSX/e.wav"]  # it is named
 
 
-def test_other_audio_is_counted(tmp_path: Path) -> None:
+def test_other_audio_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "is_there", lambda: False)
     touch(tmp_path / "one", "a.wav", "b.M4A")
     touch(tmp_path / "more", "a/a.wav", "b.m4a", "a/c.wma", "d.mka", "e.webm", "esc\x1b.aac", ".hidden.m4a")
     found = find_songs([tmp_path / "one"], tmp_path / "out", STEMS)
-    assert passed_over(found) == ["1 audio file is passed over, which libsndfile cannot read: b.M4A; convert it with ffmpeg"]
-    line = "5 audio files are passed over, which libsndfile cannot read: c.wma, b.m4a, d.mka, ...; convert them with ffmpeg"
+    assert passed_over(found) == [
+        "1 audio file is passed over, which libsndfile cannot read: b.M4A; it is read if ffmpeg is installed"
+    ]
+    line = "5 audio files are passed over, which libsndfile cannot read: c.wma, b.m4a, d.mka, ...; they are read if ffmpeg is installed"
     assert passed_over(find_songs([tmp_path / "more"], tmp_path / "out", STEMS)) == [line]
     touch(tmp_path / "none", "a.m4a")
     with pytest.raises(

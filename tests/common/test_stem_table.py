@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,20 @@ def test_an_error_of_writing_leaves_the_old_table(tmp_path: Path) -> None:
         write(path, COLUMNS, [{"track": "song"}])
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems spell names in UTF-8 only")
+def test_names_are_spelled_as_the_system_spells_them(run_python: Callable[..., object], tmp_path: Path) -> None:
+    (tmp_path / "日本").mkdir()
+    program = f"""
+from pathlib import Path
+from my_submission.src.common import stem_table
+folder = Path({str(tmp_path)!r})
+name = next(path.name for path in folder.iterdir() if path.is_dir())
+stem_table.write(folder / "t.csv", ("track", "instrument"), [{{"track": name, "instrument": "bass"}}])
+row, = stem_table.read(folder / "t.csv", ())
+assert (folder / row["track"]).is_dir(), ascii(row)
+"""
+    result = run_python("-c", program, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert result.returncode == 0, result.stderr
+    assert read(tmp_path / "t.csv", ())[0]["track"] == "日本"

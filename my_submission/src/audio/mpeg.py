@@ -9,11 +9,10 @@ Headers are those of ISO 11172-3 and 13818-3; LAME's source defines the Xing, In
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass, field
 
-from my_submission.src.audio.splice import Piece
+from my_submission.src.audio.splice import Data, Piece
 
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz by version: MPEG 1, 2, 2.5
 KBITS = {  # kbit/s by (MPEG 1, layer), for the header's values 1 to 14
@@ -26,7 +25,6 @@ KBITS = {  # kbit/s by (MPEG 1, layer), for the header's values 1 to 14
 CONFIRM = 3  # frames in a row that tell audio from chance
 RESERVOIR = 511  # bytes that a frame's audio can begin before the frame, at most
 SEARCH = 1 << 16  # bytes without a frame at the beginning, after which a file is not MPEG audio
-Data = bytes | mmap.mmap
 
 
 @dataclass(frozen=True)

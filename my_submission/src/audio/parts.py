@@ -19,9 +19,7 @@ from pathlib import Path
 import soundfile
 
 from my_submission.src.audio import flac, mpeg
-from my_submission.src.audio.splice import Piece, Splice
-
-Data = bytes | mmap.mmap
+from my_submission.src.audio.splice import Data, Piece, Splice
 
 SLACK = 64  # bytes that a WAV header may promise too many: some writers count the header, some the padding
 PLACEHOLDER = 0x7FFF0000 - 4096  # bytes from which on a WAV's size is that of a stream, which did not know better

@@ -20,9 +20,9 @@ from my_submission.src.audio import ffmpeg
 from my_submission.src.audio.files import SUFFIXES, AudioError
 from my_submission.src.audio.layout import DEFAULT, Layout
 from my_submission.src.audio.lossy import CONTAINERS
+from my_submission.src.audio.tracks import is_junk
 from my_submission.src.common.text import shown
 
-JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # names of folders, in lower case
 # Formats of audio, alone or in a film, that libsndfile does not read, and ffmpeg does.
 _OTHER = "3gp aac ac3 alac amr ape asf dff dsf dts eac3 m4a m4b m4p m4r mka mkv mov mp4 mpc oma ra shn spx tak tta webm wma wv"
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHER.split())
@@ -166,7 +166,7 @@ def _folders_below(top: Path, marker: str | None, found: Found) -> Iterator[list
             continue
         seen.add(place)
         try:
-            entries = sorted(entry for entry in folder.iterdir() if not _is_junk(entry.name))
+            entries = sorted(entry for entry in folder.iterdir() if not is_junk(entry.name))
             files = [entry for entry in entries if entry.is_file()]
             below = [entry for entry in entries if entry.is_dir()]
         except OSError as error:
@@ -179,11 +179,6 @@ def _folders_below(top: Path, marker: str | None, found: Found) -> Iterator[list
             yield files
             for path in below:
                 (links if path.is_symlink() else folders).append(path)
-
-
-def _is_junk(name: str) -> bool:
-    """Whether a file or folder is hidden or left behind by a system."""
-    return name.startswith(".") or name.lower() in JUNK
 
 
 def _own_stems(jobs: Sequence[Job], stems: Sequence[Collection[str]], layout: Layout) -> set[Path]:

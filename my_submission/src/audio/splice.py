@@ -9,10 +9,12 @@ A piece is either bytes that replace a damaged part, or a range (start, end) of 
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+Data = bytes | mmap.mmap  # a whole file
 Piece = bytes | tuple[int, int]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from my_submission.src.common.text import shown
+from my_submission.src.audit.stems import StemName
 from my_submission.src.training import DEFAULT_THRESHOLD
 
 NO_COLUMN = {"column": False}
@@ -26,15 +26,13 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StemScore:
+class StemScore(StemName):
     """The results of the audit for one stem. Fields without a value are None or empty.
 
     Every field is a column of the table, in this order, except those marked NO_COLUMN, which are for the page. The page needs
     `keep` to be the last column.
     """
 
-    track: str
-    instrument: str
     score: float | None = None  # higher is better; None for a stem that is silent, or that no training drew
     self_sdr: float | None = None  # dB: global SDR of the stem's own output, with the stem as the reference
     margin_db: float | None = None  # energy of the own output over that of the loudest other
@@ -45,16 +43,6 @@ class StemScore:
     keep: str = ""  # a person's mark, yes or no, which overrides the score
     loudest: str = dataclasses.field(default="", metadata=NO_COLUMN)  # the loudest other output where the stem is worst
     windows: tuple[Window, ...] = dataclasses.field(default=(), metadata=NO_COLUMN)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Track and instrument, which identify the stem in a table."""
-        return self.track, self.instrument
-
-    @property
-    def name(self) -> str:
-        """The stem's name in messages, on one line."""
-        return shown(*self.key)
 
     @property
     def is_below(self) -> bool:

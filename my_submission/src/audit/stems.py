@@ -12,12 +12,11 @@ from my_submission.src.common.text import shown
 
 
 @dataclass(frozen=True)
-class Stem:
+class StemName:
     """One instrument of one track."""
 
     track: str
     instrument: str
-    path: Path
 
     @property
     def key(self) -> tuple[str, str]:
@@ -28,6 +27,13 @@ class Stem:
     def name(self) -> str:
         """The stem's name in messages, on one line."""
         return shown(*self.key)
+
+
+@dataclass(frozen=True)
+class Stem(StemName):
+    """A stem's file."""
+
+    path: Path
 
 
 def find_distinct_tracks(folders: Sequence[Path]) -> list[Track]:

@@ -103,6 +103,11 @@ class Blend(BaseSeparator):
         return list(self.plan.weights)
 
     @property
+    def outputs(self) -> list[Output]:
+        """Return the stems that are written by default: all."""
+        return model_outputs(self.source_order, self.source_order, None)
+
+    @property
     def note(self) -> str:
         """Return the notes of the models."""
         return "; ".join(dict.fromkeys(model.note for model in self.models if model.note))
@@ -207,8 +212,8 @@ def summary(names: Sequence[str], opened: Separator | Blend) -> list[str]:
 def facts(names: Sequence[str], opened: Separator | Blend) -> dict[str, object]:
     """Return the facts about the models that a page shows; `names` are those of `--model`."""
     if not isinstance(opened, Blend):
-        head: dict[str, object] = {"the model": names[0]}
-        return head | {"seeds": _seeds(opened)} | {key: getattr(opened, key) for key in ("overlap", "precision", "device")}
+        head = {"the model": names[0], "seeds": _seeds(opened), "overlap": opened.overlap}
+        return {**head, "precision": opened.precision, "device": str(opened.device)}
     lines = enumerate(summary(names, opened)[:-1], 1)
     return {**{f"model {number}": line for number, line in lines}, "weights": opened.plan.text()}
 

@@ -9,6 +9,7 @@ never has (FOREIGN). Everything else is checked strictly by config.py, so that a
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,20 +19,11 @@ import yaml
 
 from my_submission.src.common.plain_tree import ConfigError, require
 from my_submission.src.config import Config, config_from_tree, read_text, with_name
+from my_submission.src.model_config import ModelConfig
 
 MSST = ("other_fix", "use_amp", "gradient_accumulation_steps")  # keys of `training` that only MSST's files have
 AUDIO = ("dim_f", "hop_length", "n_fft", "num_channels", "sample_rate")
-MODEL = (
-    "act",
-    "bottleneck_factor",
-    "growth",
-    "norm",
-    "num_blocks_per_scale",
-    "num_channels",
-    "num_scales",
-    "num_subbands",
-    "scale",
-)
+MODEL = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "type")
 SECTIONS = ("audio", "model", "training", "inference")
 OUR_TRAINING = ("q", "coarse_loss_clip", "ema_momentum", "num_steps")  # our files have them all
 NOT_TRAINED = {  # stands for the training section, of which separation reads the instruments alone
@@ -82,7 +74,7 @@ def is_foreign(tree: object) -> bool:
         or any(key in training for key in (*MSST, "num_epochs", "augmentation", "patience"))
         or any(name not in SECTIONS and isinstance(section, dict) for name, section in tree.items())
         or all(key not in training for key in OUR_TRAINING)
-        or any(key in audio for key in ("stereo_prob",))
+        or "stereo_prob" in audio
         or any(key in tree["inference"] for key in ("instruments", "extension", "normalize", "chunk_size"))
     )
 
@@ -91,10 +83,10 @@ def translate(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree of our config that separates as the other program does. Raises ConfigError for keys that are missing."""
     audio, training, inference = tree["audio"], tree["training"], dict(tree["inference"])
     procedure = procedure_of(tree)
-    for name, keys in (("audio", (*AUDIO, "chunk_size")), ("model", MODEL), ("training", ("instruments",))):
+    needed = {"audio": (*AUDIO, "chunk_size"), "model": MODEL, "training": ("instruments",), "inference": ("num_overlap",)}
+    for name, keys in needed.items():
         missing = [f"{name}.{key}" for key in keys if key not in tree[name]]
         require(not missing, f"missing: {', '.join(missing)}")
-    require("num_overlap" in inference, "missing: inference.num_overlap")
     hop, chunk = audio["hop_length"], inference.get("chunk_size", audio["chunk_size"])
     frames = _frames(hop, chunk, "inference.chunk_size" if "chunk_size" in inference else "audio.chunk_size")
     return {
