@@ -117,17 +117,16 @@ def test_leftovers_of_systems_and_pages_are_passed_over(tmp_path: Path) -> None:
 
 def test_other_audio_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "is_there", lambda: False)
+    passed = "passed over, which libsndfile cannot read"
     touch(tmp_path / "one", "a.wav", "b.M4A")
     touch(tmp_path / "more", "a/a.wav", "b.m4a", "a/c.wma", "d.mka", "e.webm", "esc\x1b.aac", ".hidden.m4a")
     found = find_songs([tmp_path / "one"], tmp_path / "out", STEMS)
-    assert passed_over(found) == [
-        "1 audio file is passed over, which libsndfile cannot read: b.M4A; it is read if ffmpeg is installed"
-    ]
-    line = "5 audio files are passed over, which libsndfile cannot read: c.wma, b.m4a, d.mka, ...; they are read if ffmpeg is installed"
+    assert passed_over(found) == [f"1 audio file is {passed}: b.M4A; it is read if ffmpeg is installed"]
+    line = f"5 audio files are {passed}: c.wma, b.m4a, d.mka, ...; they are read if ffmpeg is installed"
     assert passed_over(find_songs([tmp_path / "more"], tmp_path / "out", STEMS)) == [line]
     touch(tmp_path / "none", "a.m4a")
     with pytest.raises(
-        AudioError, match=r"none: holds no audio, expected files .*; 1 audio file is passed over.*: a\.m4a; convert"
+        AudioError, match=r"none: holds no audio, expected files .*; 1 audio file is passed over.*: a\.m4a; it is read if"
     ):
         find_songs([tmp_path / "none"], tmp_path / "out", STEMS)
 
