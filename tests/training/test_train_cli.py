@@ -114,6 +114,20 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path, data: Path,
     assert not (tmp_path / "third").exists()
 
 
+def test_a_run_can_start_from_the_checkpoint_of_another_program(tmp_path: Path, data: Path, command: Command) -> None:
+    config = write_config(tmp_path / "config.yaml", lr=1e-9)
+    torch.manual_seed(3)
+    weights = TFCTDFNet(load_config(config)).state_dict()
+    prefixed = {f"module.{name}": value for name, value in weights.items()} | {"module.stft.window": torch.ones(4)}
+    other = tmp_path / "model_mdx23c_ep_3_sdr_9.1.ckpt"
+    torch.save({"epoch": 3, "best_metric": np.float64(9.1), "model_state_dict": prefixed, "optimizer_state_dict": {}}, other)
+    options = ("-c", config, "--data-path", data, "--num-workers", 0, "--model-path", tmp_path / "run", "--num-steps", 1)
+    assert command(*options, "--init", other)[0] == 0
+    after = checkpoint.read_state_dict(tmp_path / "run" / "step1_seed0.ckpt")
+    for name, value in weights.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-8)
+
+
 def test_a_new_folder_gets_the_effective_config(tmp_path: Path, data: Path, command: Command) -> None:
     config = write_config(tmp_path / "config.yaml", grad_clip=0.5)
     options = ("-c", config, "--data-path", data, "--num-workers", 0)
