@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from measuring import agreement
 
@@ -117,7 +117,11 @@ def network(root: Path, size: str, precision: str) -> Callable[[], list[float]]:
         ensemble = Ensemble([build_network(config).eval()], torch.device("cpu"), precision, batch_size=1)
         batch, samples = 1, config.audio.chunk_size  # a quarter of a chunk
     mixture = 0.1 * torch.randn(batch, config.audio.num_channels, samples)
-    return lambda: ensemble.estimate(mixture).flatten()[::997].tolist()
+
+    def separate() -> list[float]:
+        return cast(list[float], ensemble.estimate(mixture).flatten()[::997].tolist())
+
+    return separate
 
 
 def training(root: Path, size: str, precision: str) -> Callable[[], list[float]]:
