@@ -95,6 +95,10 @@ def test_on_a_cpu_the_results_and_gradients_are_those_of_the_layers(
         largest = expected.abs().max()
         off, allowed = (found - expected).abs().max() / largest, (other - expected).abs().max() / largest
         assert off < 1e-6 + 3 * allowed  # as exact as the layers
+    before = x.detach().clone()
+    with torch.inference_mode():  # another path
+        torch.testing.assert_close(norm_activation(norm, activation, x), activation(norm(x)), rtol=1e-5, atol=2e-5)
+    assert torch.equal(x, before)
 
 
 def test_on_a_cpu_half_precision_keeps_its_type() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -75,7 +75,7 @@ def has_native_bf16() -> bool:
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private: an older or later torch may lack them
     if any(bool(getattr(torch.cpu, name, bool)()) for name in probes):
         return True
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
