@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from my_submission.src.audio.files import AudioArray, AudioError, AudioFile, Block
 from my_submission.src.checkpoint import CheckpointError
 from my_submission.src.config import ConfigError
+from my_submission.src.family.blend import advice
 from my_submission.src.runtime import device
 from my_submission.src.runtime.device import DeviceError
 from my_submission.src.separator import ModelA, ModelB, SeparationError, Separator, open_model
@@ -341,6 +342,30 @@ def test_numbers_below_one_are_refused(option: str) -> None:
         Separator(FOLDER, **{option: 0})
     with pytest.raises(SeparationError, match="overlap is 1985, expected up to the 1984 samples of a chunk"):
         Separator(FOLDER, overlap=1985)
+
+
+@pytest.mark.parametrize("native", [(), ("_is_amx_tile_supported",), ("_is_avx512_bf16_supported",), ("bf16",), None])
+def test_advice_on_the_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, native: tuple[str] | None) -> None:
+    cpu = torch.device("cpu")
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in (native or ()), raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": native == ("bf16",)}, raising=False)
+    if native is None:  # a torch that tells nothing
+        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported", "get_capabilities"):
+            monkeypatch.delattr(torch.cpu, name)
+    device.has_native_bf16.cache_clear()
+    advice = {precision: device.precision_advice(precision, cpu) for precision in ("fp32", "bf16")}
+    device.has_native_bf16.cache_clear()
+    assert ("--precision bf16 is faster" in advice["fp32"]) == bool(native)
+    assert ("--precision fp32 is several times faster" in advice["bf16"]) == (not native)
+    assert device.precision_advice("bf16", torch.device("cuda")) == ""
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_separate_prints_the_advice(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(device, "has_native_bf16", lambda: native)
+    found = {precision: advice(Separator(FOLDER, device="cpu", precision=precision)) for precision in ("auto", "fp32", "bf16")}
+    assert [len(lines) for lines in found.values()] == ([1, 1, 0] if native else [0, 0, 1])
 
 
 def test_devices_and_precisions_are_picked_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,11 +94,11 @@ def quantile(values: Tensor, q: float) -> tuple[Tensor, int]:
     The result is torch.quantile's with linear interpolation, without its limit of 16.7 million values and without a sort.
     `values` are float32 and 0 or more. The quantile of a row that holds NaN or infinity is NaN.
     """
+    if q == 1:  # the quantile is the largest value, found in one pass
+        return _largest(values.amax(dim=1)), int(_sum_over_ranks(torch.tensor(values.shape[1], device=values.device)))
     # The bits of float32 numbers of 0 or more are ordered like the numbers. So the value of a given rank is found digit by
     # digit: count each next digit among the values that begin with the known digits, and take the one where the rank falls.
-    bits = values.contiguous().view(torch.int32) & 0x7FFFFFFF  # [S, N]; a NaN's sign would make it negative
-    if q == 1:  # the quantile is the largest value, found in one pass
-        return _largest(bits), int(_sum_over_ranks(torch.tensor(bits.shape[1], device=bits.device)))
+    bits = _bits(values)  # [S, N]
     prefix = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)  # the digits known so far
     below = torch.zeros_like(prefix)  # number of values below all those that begin with these digits
     for place, (shift, width) in enumerate(_DIGITS):
@@ -124,12 +124,17 @@ def quantile(values: Tensor, q: float) -> tuple[Tensor, int]:
     return torch.where(finite, lower.lerp(upper, position % 1), math.nan), count
 
 
-def _largest(bits: Tensor) -> Tensor:
-    """Return the largest float32 of every row of bits over all ranks: [S, N] -> [S]."""
-    largest = bits.amax(dim=1)
+def _largest(largest: Tensor) -> Tensor:
+    """Return the largest value of every row over all ranks: [S], this rank's, NaN if it has one -> [S]."""
+    bits = _bits(largest)  # a reduction of floats need not keep NaN
     if _distributed():
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return torch.where(largest < 0x7F800000, largest.view(torch.float32), math.nan)  # from there on: infinity and NaN
+        dist.all_reduce(bits, dist.ReduceOp.MAX)
+    return torch.where(bits < 0x7F800000, bits.view(torch.float32), math.nan)  # from there on: infinity and NaN
+
+
+def _bits(values: Tensor) -> Tensor:
+    """Return the bits of float32 values of 0 or more as int32, without the sign that a NaN may have."""
+    return values.contiguous().view(torch.int32) & 0x7FFFFFFF
 
 
 def _count_digits(bits: Tensor, known: Tensor, shift: int, width: int) -> Tensor:

@@ -161,8 +161,8 @@ class ResidualUnit(ActivationCheckpointed):
         """Map [B, width_in, L, f] -> [B, width, L, f]."""
         shortcut = self.shortcut(x)
         x = self.tfc1(x)
-        x = x + self.tdf(x)
-        return self.tfc2(x) + shortcut
+        x = self.tdf(x).add_(x)  # in place: no backward pass needs the result of a layer
+        return self.tfc2(x).add_(shortcut)
 
 
 class EncoderBlock(nn.Module):

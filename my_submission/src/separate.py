@@ -159,7 +159,7 @@ def _announce_reading(found: Found, ranks: int) -> None:
 
 def _open_separator(options: argparse.Namespace, rank: int) -> Model:
     """Load the models that the options name, and print which seeds, device and precision they use."""
-    from my_submission.src.family.blend import open_models, summary
+    from my_submission.src.family.blend import advice, open_models, summary
 
     if options.device == "auto" and "LOCAL_RANK" in os.environ:
         import torch
@@ -172,6 +172,8 @@ def _open_separator(options: argparse.Namespace, rank: int) -> Model:
     if rank == 0:
         if separator.note:
             print(f"note: {separator.note}")
+        for line in advice(separator):
+            print(f"note: {line}")
         print("\n".join(summary(options.models, separator)) + f" -> {shown(options.out)}", flush=True)
     return separator
 

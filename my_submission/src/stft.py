@@ -73,8 +73,9 @@ class _InverseSTFT(torch.autograd.Function):
         n_fft = len(window)
         ctx.save_for_backward(window)
         ctx.hop_length, ctx.bins, ctx.dtype = hop_length, bins, spec.dtype
-        pairs = torch.zeros(n, frames, n_fft // 2 + 1, 2, device=spec.device)
+        pairs = torch.empty(n, frames, n_fft // 2 + 1, 2, device=spec.device)
         pairs[:, :, :bins] = spec.permute(0, 3, 2, 1)
+        pairs[:, :, bins:] = 0
         pieces = torch.fft.irfft(torch.view_as_complex(pairs), n=n_fft).mul_(window)  # [N, L, n_fft]
         return _overlap_frames(pieces, hop_length) / _envelope(window, hop_length, frames)
 
@@ -85,8 +86,8 @@ class _InverseSTFT(torch.autograd.Function):
         n_fft, hop_length = len(window), ctx.hop_length
         frames = gradient.shape[-1] // hop_length + 1
         pieces = F.pad(gradient / _envelope(window, hop_length, frames), (n_fft // 2, n_fft // 2 + n_fft % 2))
-        pieces = pieces.unfold(-1, n_fft, hop_length) * window  # [N, L, n_fft]
-        pairs = torch.view_as_real(torch.fft.rfft(pieces)[..., : ctx.bins]) * (2 / n_fft)
+        pieces = pieces.unfold(-1, n_fft, hop_length) * (window * (2 / n_fft))  # [N, L, n_fft]
+        pairs = torch.view_as_real(torch.fft.rfft(pieces)[..., : ctx.bins])
         # A bin stands for a positive and a negative frequency. Exceptions: bin 0, and for an even n_fft the last bin.
         pairs[:, :, 0] /= 2
         pairs[:, :, n_fft // 2 if n_fft % 2 == 0 else ctx.bins :] /= 2

@@ -277,6 +277,8 @@ def _refuse_different_data(data: dict[str, list[str]], world: World) -> None:
 
 def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
     """Print a summary of the run."""
+    from my_submission.src.runtime.device import precision_advice
+
     training, rate = plan.config.training, plan.config.audio.sample_rate
     hours = sum(track.num_samples for track in plan.tracks) / rate / 3600
     parameters = sum(parameter.numel() for parameter in run.trainer.network.parameters())
@@ -285,8 +287,9 @@ def _announce(options: argparse.Namespace, plan: _Plan, run: Run) -> None:
         f"seed {options.seed}: {len(plan.tracks)} tracks ({hours:.2f} h), {parameters:,} parameters, {training.num_steps} "
         f"steps of {training.batch_size} chunks, {plan.device.type} in {plan.precision}{processes}"
     )
-    if plan.kept:
-        print(plan.kept)
+    for line in (precision_advice(plan.precision, plan.device), plan.kept):
+        if line:
+            print(line)
     done = run.trainer.steps
     if done == training.num_steps:
         print(f"all {done} steps are done already")

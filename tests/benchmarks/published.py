@@ -7,13 +7,14 @@ growing output for every chunk. The outputs of the seeds are averaged. The train
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my_submission.src.config import Config
-from my_submission.src.model import TFCTDFNet
+from my_submission.src.model import PreActivated, TFCTDFNet
 from my_submission.src.runtime.device import autocast_to, tf32_matmul
 
 
@@ -23,6 +24,9 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.inner = TFCTDFNet(config)
+        for module in self.inner.modules():
+            if isinstance(module, PreActivated):  # norm and activation as two layers
+                module.forward = partial(nn.Sequential.forward, module)
         self.audio = config.audio
         self.register_buffer("window", torch.hann_window(config.audio.n_fft, periodic=True))
 

@@ -5,6 +5,7 @@ Without a GPU, Triton's interpreter runs the kernel on the CPU, in a new process
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable, Iterator
 from subprocess import CompletedProcess
@@ -64,6 +65,51 @@ def test_the_kernel_is_equal_to_the_layers(run_python: Callable[..., CompletedPr
     assert result.returncode == 0, result.stderr[-2000:]
 
 
+ACTIVATIONS = (nn.GELU(), nn.ReLU(), nn.ELU(0.7))
+NORMS = (nn.InstanceNorm2d(6, affine=True), nn.BatchNorm2d(6), nn.GroupNorm(2, 6))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels_last"])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("norm", NORMS, ids=repr)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+def test_on_a_cpu_the_results_and_gradients_are_those_of_the_layers(
+    activation: nn.Module, norm: nn.Module, mean: float, layout: str
+) -> None:
+    torch.manual_seed(0)
+    norm = copy.deepcopy(norm)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = mean + torch.randn(2, 6, 16, 24)
+    x = x.transpose(2, 3) if layout == "transposed" else x
+    x = (x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x).requires_grad_()
+    towards = torch.randn(x.shape)
+
+    def run(norm: nn.Module, x: Tensor, layers: Callable[[nn.Module, Tensor], Tensor]) -> list[Tensor]:
+        result = layers(norm, x)
+        return [result.detach(), *torch.autograd.grad(result, [x, *norm.parameters()], towards.to(result.dtype))]
+
+    exact = run(copy.deepcopy(norm).double(), x.detach().double().requires_grad_(), lambda norm, x: activation(norm(x)))
+    plain = run(copy.deepcopy(norm), x, lambda norm, x: activation(norm(x)))
+    for found, other, expected in zip(run(norm, x, lambda n, x: norm_activation(n, activation, x)), plain, exact, strict=True):
+        largest = expected.abs().max()
+        off, allowed = (found - expected).abs().max() / largest, (other - expected).abs().max() / largest
+        assert off < 1e-6 + 3 * allowed  # as exact as the layers
+    before = x.detach().clone()
+    with torch.inference_mode():  # another path
+        torch.testing.assert_close(norm_activation(norm, activation, x), activation(norm(x)), rtol=1e-5, atol=2e-5)
+    assert torch.equal(x, before)
+
+
+def test_on_a_cpu_half_precision_keeps_its_type() -> None:
+    torch.manual_seed(0)
+    x, norm = torch.randn(2, 6, 16, 24).bfloat16(), nn.InstanceNorm2d(6, affine=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = norm_activation(norm, nn.GELU(), x), nn.GELU()(norm(x))
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Tensor]]:
     """Give the CPU a kernel that runs the two layers and counts its calls."""
@@ -90,7 +136,7 @@ def test_the_kernel_is_used_if_it_can_be(kernel: Callable[..., Tensor]) -> None:
         assert kernel.used == 2
         others = ((norm, nn.ELU()), (nn.BatchNorm2d(3), nn.GELU()), (nn.GroupNorm(3, 3), nn.GELU()))
         for other, activation in others:
-            assert torch.equal(norm_activation(other, activation, x), activation(other(x)))
+            torch.testing.assert_close(norm_activation(other, activation, x), activation(other(x)))
         torch.compile(norm_activation, backend="eager", fullgraph=True)(norm, nn.GELU(), x)
     norm_activation(norm, nn.GELU(), x)  # with gradients
     assert kernel.used == 2
@@ -104,7 +150,7 @@ def test_a_kernel_that_differs_is_not_used_and_warned_about(kernel: Callable[...
             UserWarning, match=r"cpu: norm and activation stay two kernels: GELU.*: off by 0\.\d+ of the largest"
         ):
             estimate = norm_activation(norm, nn.GELU(), x)
-        assert torch.equal(estimate, nn.GELU()(norm(x)))
+        torch.testing.assert_close(estimate, nn.GELU()(norm(x)))
         kernel.off = float("nan")
         kernel_matches_layers.cache_clear()
         with pytest.warns(UserWarning, match="off by nan"):

@@ -12,7 +12,8 @@ from torch import nn
 
 from my_submission.src.config import Config, ConfigError, load_config
 from my_submission.src.training import TrainingError
-from my_submission.src.training.optimizer import OPTIMIZERS, Muon, make_optimizer
+from my_submission.src.training.muon import MatrixMuon, Muon, newton_schulz
+from my_submission.src.training.optimizer import OPTIMIZERS, make_optimizer
 from my_submission.src.training.trainer import Trainer
 from tests.helpers.training import write_config
 
@@ -47,7 +48,7 @@ def test_muon_moves_a_kernel_equally_far_in_every_direction(layers: nn.Sequentia
     for name in ("0.weight", "2.weight", "3.weight"):
         matrix = moved[name].flatten(1)
         directions = torch.linalg.svdvals(matrix) / (0.01 * 0.2 * max(matrix.shape) ** 0.5)
-        assert directions.min() > 0.5, name  # five Newton-Schulz iterations in bfloat16 bring them to about 1
+        assert directions.min() > 0.5, name  # five Newton-Schulz steps bring them to about 1
         assert directions.max() < 1.5, name
 
 
@@ -71,6 +72,48 @@ def test_a_parameter_without_a_gradient_does_not_change(layers: nn.Sequential) -
     moved = changes(layers, Muon(layers.parameters(), lr=0.01))
     assert not moved["0.weight"].any()
     assert moved["2.weight"].any()
+
+
+def polynomial(matrix: torch.Tensor) -> torch.Tensor:
+    """Take five Newton-Schulz steps on one matrix, with the singular value decomposition in float64."""
+    u, values, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return u * values @ v
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 20), (20, 8), (8, 100), (100, 8), (1, 9), (9, 1)])
+@pytest.mark.parametrize("smallest", [1.0, 1e-4, 0.0])
+def test_the_steps_on_many_matrices_are_those_on_singular_values(shape: tuple[int, int], smallest: float) -> None:
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    u, values, v = torch.linalg.svd(matrices, full_matrices=False)
+    shrunk = values * torch.linspace(1, smallest, values.shape[1])
+    matrices = (u * shrunk[:, None] @ v).float()
+    moves = newton_schulz(matrices, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    for matrix, move in zip(matrices, moves, strict=True):
+        expected = polynomial(matrix)
+        assert (move - expected).norm() < 1e-3 * expected.norm()
+    assert not newton_schulz(torch.zeros(2, *shape), (3.4445, -4.7750, 2.0315), 5, 1e-7).any()
+
+
+def test_on_a_cpu_muon_takes_the_steps_of_torch_without_the_rounding_to_bfloat16() -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(6, width)) for width in (36, 36, 6, 2)]
+    theirs = [nn.Parameter(matrix.detach().clone()) for matrix in ours]
+    options: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+    optimizers = MatrixMuon(ours, **options), torch.optim.Muon(theirs, **options)
+    before = [matrix.detach().clone() for matrix in ours]
+    for _ in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other, start in zip(ours, theirs, before, strict=True):
+        assert (mine - other).norm() < 0.03 * (other - start).norm()
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    optimizers[0].load_state_dict(optimizers[1].state_dict())  # states of earlier versions, and of other devices
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

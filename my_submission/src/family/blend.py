@@ -29,6 +29,7 @@ from my_submission.src.common.text import shown
 from my_submission.src.family.foreign_config import load_any_config
 from my_submission.src.family.model_files import find_config
 from my_submission.src.family.weights import BlendError, plan
+from my_submission.src.runtime.device import precision_advice
 from my_submission.src.separator import Separator, level_of
 
 
@@ -207,6 +208,12 @@ def summary(names: Sequence[str], opened: Separator | Blend) -> list[str]:
     ]
     weighted = [f"the mean of {len(models)} models, weighted {opened.plan.text()}"] if isinstance(opened, Blend) else []
     return lines + weighted
+
+
+def advice(opened: Separator | Blend) -> list[str]:
+    """Return lines that say which other precision would be faster here; empty in most cases."""
+    models = opened.models if isinstance(opened, Blend) else [opened]
+    return [line for line in dict.fromkeys(precision_advice(model.precision, model.device) for model in models) if line]
 
 
 def facts(names: Sequence[str], opened: Separator | Blend) -> dict[str, object]:
