@@ -55,6 +55,7 @@ class Measurement:
     seconds: float  # duration
     energies: Array  # [W, 2 + S], from windows.measure
     window: float  # seconds
+    fold: int = 0  # the number of the network that measured it, if several did
 
 
 @dataclass(frozen=True)
