@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _change(rounds: Sequence[Found], key: Key) -> str:
 def summary(rounds: Sequence[Found]) -> list[str]:
     """Return lines that say how many stems passed in each round, and what changed between rounds."""
     lines = [f"round {number}: {_counts(found)}" for number, found in enumerate(rounds, 1)]
-    for number, (before, after) in enumerate(zip(rounds, rounds[1:], strict=False), 1):
+    for number, (before, after) in enumerate(itertools.pairwise(rounds), 1):
         old, new = ({stem.key: stem.score for stem in found.scores} for found in (before, after))
         moved = [abs(a - b) for key in old if (a := old[key]) is not None and (b := new[key]) is not None]
         turned = sorted(

@@ -91,9 +91,8 @@ def _clean(plan: Plan, options: argparse.Namespace, marks: Marks) -> int:
         status = train(training, plan.training)
         if status:
             raise Stopped(status)
-    print(
-        f"model: {shown(options.out / 'model')}, seeds {', '.join(map(str, options.seeds))}, trained on {sum(kept.values())} of {len(kept)} stems"
-    )
+    counted = f"{sum(kept.values())} of {len(kept)} stems"
+    print(f"model: {shown(options.out / 'model')}, seeds {', '.join(map(str, options.seeds))}, trained on {counted}")
     return 0
 
 

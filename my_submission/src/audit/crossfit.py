@@ -132,6 +132,7 @@ def audit_round(folder: Path, plan: Plan, passed: Mapping[Key, bool] | None, nam
 
     Raises AuditError, or Stopped after a signal.
     """
+    _refuse_too_little(plan, passed, name)
     for fold in range(plan.folds):
         write_keep(fold_folder(folder, fold) / "keep.csv", plan, passed, without=fold)
     for training in plan.trainings(folder, name):
@@ -165,6 +166,19 @@ def audit_round(folder: Path, plan: Plan, passed: Mapping[Key, bool] | None, nam
     measurements.sort(key=lambda measurement: order[measurement.stem.key])
     scores, baselines = score(measurements, list(plan.recipe.source_order))
     return Found(scores, baselines, measurements, lambda track: open_fold(plan.fold_of[track]))
+
+
+def _refuse_too_little(plan: Plan, passed: Mapping[Key, bool] | None, name: str) -> None:
+    """Refuse a round in which a network would get no stem of an instrument."""
+    for fold in range(plan.folds):
+        for instrument in plan.instruments:
+            if not any(
+                plan.fold_of[track.name] != fold and (passed is None or passed[track.name, instrument]) for track in plan.tracks
+            ):
+                raise AuditError(
+                    f"{name}, fold {fold + 1} of {plan.folds}: no stem of {instrument} passed outside the fold, and it "
+                    "could not be learned; train longer, take fewer rounds or folds, or more tracks"
+                )
 
 
 def write_keep(path: Path, plan: Plan, passed: Mapping[Key, bool] | None, without: int | None) -> None:

@@ -24,8 +24,8 @@ COLUMNS = ("track", "fold", "same_as")
 def assign(groups: Sequence[Sequence[str]], folds: int, seed: int) -> dict[str, int]:
     """Return the fold of each track: name -> 0 to folds - 1, in the order of `groups`.
 
-    Each group goes to the fold that it prefers, by a hash, among those with room. Larger groups choose first; the order of
-    the others is by a hash, too.
+    Copies of one song go to the smallest fold, the most numerous first. Each other track goes to the fold that it prefers, by
+    a hash, among those with room.
 
     Args:
         groups: names of tracks; the tracks of a group stay together.
@@ -37,24 +37,31 @@ def assign(groups: Sequence[Sequence[str]], folds: int, seed: int) -> dict[str, 
     if not 2 <= folds <= len(groups):
         distinct = f"{len(groups)} different tracks"
         raise AuditError(f"{folds} folds of {distinct}: expected 2 folds or more, and at least one track for each; see --folds")
-    size, larger = divmod(sum(map(len, groups)), folds)  # `larger` folds have one track more than `size`
-    loads = [0] * folds
+    by_name = {min(_composed(name) for name in group): group for group in groups}
+    order = sorted(by_name, key=lambda name: (-len(by_name[name]), _hash(seed, name)))
+    loads, chosen = [0] * folds, {}
 
-    def has_room(fold: int, tracks: int) -> bool:
-        load = loads[fold] + tracks
-        return load <= size or (load == size + 1 and sum(other > size for other in loads) < larger)
+    def put(name: str, fold: int) -> None:
+        loads[fold] += len(by_name[name])
+        chosen.update(dict.fromkeys(by_name[name], fold))
 
-    named = {min(_composed(name) for name in group): group for group in groups}
-    chosen: dict[str, int] = {}
-    for first, group in sorted(named.items(), key=lambda pair: (-len(pair[1]), _hash(seed, pair[0]))):
-        wishes = _wishes(first, folds, seed)
-        best = next((fold for fold in wishes if has_room(fold, len(group))), None)
-        fold = min(wishes, key=loads.__getitem__) if best is None else best
-        loads[fold] += len(group)
-        chosen |= dict.fromkeys(group, fold)
-    if not all(loads):
-        raise AuditError(f"{folds} folds: copies of one song stay together, and nothing is left for a fold; take fewer --folds")
+    copied = [name for name in order if len(by_name[name]) > 1]
+    for name in copied:
+        put(name, min(_wishes(name, folds, seed), key=loads.__getitem__))
+    single = order[len(copied) :]
+    level, spare = _level(loads, len(single))
+    for name in single:
+        put(name, next(fold for fold in _wishes(name, folds, seed) if loads[fold] < level + (spare > 0)))
+        spare -= loads[chosen[name]] > level
     return {name: chosen[name] for group in groups for name in group}
+
+
+def _level(loads: Sequence[int], tracks: int) -> tuple[int, int]:
+    """Return the size to which this number of tracks fills up the folds, and how many folds get one more than that."""
+    level = min(loads)
+    while sum(max(0, level + 1 - load) for load in loads) <= tracks:
+        level += 1
+    return level, tracks - sum(max(0, level - load) for load in loads)
 
 
 def _wishes(name: str, folds: int, seed: int) -> list[int]:
