@@ -18,6 +18,9 @@ audit.csv has a row for each stem, the worst first:
     contains            another instrument that it seems to contain
     keep                yes or no where a person marked the stem; overrides the score
 
+--bleeding levels.csv also estimates the level of every other instrument in each stem, in dB: 0 if it is as loud there as in its
+own stem; empty if none is found.
+
 On the page of --report the worst stems can be heard and marked, and the table can be saved with the marks. Then train with
 train.py --keep audit.csv.
 
@@ -35,6 +38,7 @@ from pathlib import Path
 
 from my_submission.src import report
 from my_submission.src.audit import AuditError, fold_options, from_training, page
+from my_submission.src.audit.bleeding_table import refuse_other_table, write_bleeding
 from my_submission.src.audit.marks import Marks, marks_of, read_marks, write_table
 from my_submission.src.audit.measuring import measure_all
 from my_submission.src.audit.printout import print_scores
@@ -44,14 +48,26 @@ from my_submission.src.common import cli
 from my_submission.src.common.journal import Journal
 from my_submission.src.common.text import escaped, shown
 
-BY_TABLES = {"data_path": "data-path", "models": "model", "weights": "weights", "report": "report", "folds": "folds"}
+BY_TABLES = {
+    "data_path": "data-path",
+    "models": "model",
+    "weights": "weights",
+    "report": "report",
+    "folds": "folds",
+    "bleeding": "bleeding",
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0, or 1 if a stem failed."""
     options = _parse(argv)
-    if options.out.suffix.lower() != ".csv" or options.out.is_dir() or not options.out.absolute().parent.is_dir():
-        raise AuditError(f"--out {options.out}: expected the name of a .csv file in a folder that exists")
+    for option, path in (("--out", options.out), ("--bleeding", options.bleeding)):
+        if path and (path.suffix.lower() != ".csv" or path.is_dir() or not path.absolute().parent.is_dir()):
+            raise AuditError(f"{option} {path}: expected the name of a .csv file in a folder that exists")
+    if options.bleeding and options.bleeding.absolute() == options.out.absolute():
+        raise AuditError(f"--bleeding {options.bleeding}: is the table of --out, too; name another file")
+    if options.bleeding:
+        refuse_other_table(options.bleeding)
     marks = read_marks(options.out)
     if options.from_training:
         scores = from_training.score_tables(options.from_training)
@@ -91,6 +107,8 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     scores, baselines = score(measurements, separator.source_order)
     print_scores(scores, "silent throughout, no score", baselines)
     scores = write_table(options.out, scores, marks)
+    if options.bleeding:
+        failed |= write_bleeding(options.bleeding, stems, separator.source_order, lambda track: separator, separator.settings())
     if options.report:
         audited = page.Audited(
             data=options.data_path,
@@ -128,6 +146,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     fold_options.add_options(parser)
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
     add("--seconds", type=cli.positive, default=10, metavar="N", help="length of a window in seconds (default: 10)")
+    levels = "also estimate how loud each instrument is in the stems of the others, and write this table"
+    add("--bleeding", type=Path, metavar="FILE", help=levels)
     report.add_options(parser)
     add("--suspects", type=cli.positive, default=20, metavar="N", help="number of stems on the page (default: 20)")
     cli.add_ensemble_options(parser)
@@ -143,7 +163,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("name the data with --data-path and a model with --model, or tables of trainings with --from-training")
     if not options.folds:
         for name in ("model_path", *fold_options.NAMES):
-            if getattr(options, name) not in (None, False):
+            if getattr(options, name) is not None and getattr(options, name) is not False:
                 parser.error(f"--{name.replace('_', '-')} is for the trainings of --folds; leave it out, or add --folds")
     return options
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from my_submission.src import report
-from my_submission.src.audit import page
+from my_submission.src.audit import AuditError, page
 from my_submission.src.audit.begun import begin, refuse_changes
+from my_submission.src.audit.bleeding_table import write_bleeding
 from my_submission.src.audit.crossfit import Plan, Stopped, audit_round
 from my_submission.src.audit.marks import Marks, marks_of, write_table
 from my_submission.src.audit.planning import announce, make_plan, settings, write_plan
@@ -41,6 +42,11 @@ def _audit(options: argparse.Namespace, plan: Plan, marks: Marks) -> None:
     found = audit_round(options.model_path, plan, None, "audit")
     print_scores(found.scores, "silent throughout, no score", found.baselines)
     scores = write_table(options.out, found.scores, marks)
+    if options.bleeding:
+        order = sorted(plan.stems.values(), key=lambda stem: plan.fold_of[stem.track])  # so that each network is opened once
+        failed = write_bleeding(options.bleeding, order, plan.recipe.source_order, found.separator_of, found.settings)
+        if failed:
+            raise AuditError(f"{len(failed)} tracks have no levels of bleeding: {'; '.join(map(': '.join, failed.items()))}")
     if options.report:
         facts = {"the table": options.out, "config": options.config, "folds": plan.folds, "networks": options.model_path}
         audited = page.Audited(

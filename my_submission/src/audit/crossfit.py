@@ -114,6 +114,7 @@ class Found:
     baselines: dict[str, Baseline]
     measurements: list[Measurement]
     separator_of: Callable[[str], Separator | Blend]  # track -> the networks that have not heard it
+    settings: dict[str, Any]  # flat: everything that the measurements depend on
 
     @property
     def passed(self) -> dict[Key, bool]:
@@ -149,6 +150,7 @@ def audit_round(folder: Path, plan: Plan, passed: Mapping[Key, bool] | None, nam
 
     measurements: list[Measurement] = []
     failed: dict[str, str] = {}
+    everything: dict[str, Any] = {}
     for fold in range(plan.folds):
         separator = open_fold(fold)
         stems = [stem for stem in plan.stems.values() if plan.fold_of[stem.track] == fold]
@@ -157,6 +159,7 @@ def audit_round(folder: Path, plan: Plan, passed: Mapping[Key, bool] | None, nam
             flush=True,
         )
         settings = separator.settings() | {"seconds of a window": plan.seconds}
+        everything |= {f"fold {fold}: {key}": value for key, value in settings.items()}
         with Journal(fold_folder(folder, fold) / "audit.jsonl", settings) as journal:
             measurements += measure_all(separator, stems, journal, plan.seconds, failed, fold)
     if failed:
@@ -165,7 +168,7 @@ def audit_round(folder: Path, plan: Plan, passed: Mapping[Key, bool] | None, nam
     order = {key: place for place, key in enumerate(plan.stems)}
     measurements.sort(key=lambda measurement: order[measurement.stem.key])
     scores, baselines = score(measurements, list(plan.recipe.source_order))
-    return Found(scores, baselines, measurements, lambda track: open_fold(plan.fold_of[track]))
+    return Found(scores, baselines, measurements, lambda track: open_fold(plan.fold_of[track]), everything)
 
 
 def _refuse_too_little(plan: Plan, passed: Mapping[Key, bool] | None, name: str) -> None:

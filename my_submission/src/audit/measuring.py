@@ -42,7 +42,7 @@ def measure_all(
     if journal.differences:
         print(f"starting again: {'; '.join(journal.differences)}", flush=True)
     known = {(entry["path"], *entry["file"]): entry for entry in journal.entries}
-    states = [_file_state(stem.path) for stem in stems]
+    states = [file_state(stem.path) for stem in stems]
     done = sum(state in known for state in states)
     if done:
         print(f"going on where the last audit stopped: {done} of {len(stems)} stems are done", flush=True)
@@ -64,7 +64,7 @@ def measure_all(
     return measurements
 
 
-def _file_state(path: Path) -> tuple[str, int, int]:
+def file_state(path: Path) -> tuple[str, int, int]:
     """Return a file's path, size and time of change, which tell whether it was measured as it is now."""
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
