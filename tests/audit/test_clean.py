@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,33 +18,20 @@ from my_submission.src.audit import clean, crossfit, planning, trainings
 from my_submission.src.audit import command as audit
 from my_submission.src.audit.stem_score import COLUMNS
 from my_submission.src.common import cli, stem_table
-from tests.helpers.clean import heard, judged, run_training, write_small_config, write_songs
-from tests.helpers.paths import digests
+from my_submission.src.training.run_folder import RunFolder
+from tests.helpers.clean import heard, judged, lenient, run_training, write_small_config, write_songs
+from tests.helpers.paths import ROOT, digests
 
 Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def passing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let most stems pass, though the networks have learned nothing: scores are computed with a low cut."""
-    whole = crossfit.score
-
-    def lenient(*arguments: object) -> object:
-        scores, baselines = whole(*arguments)
-        moved = [
-            stem.__class__(**{**vars(stem), "score": (stem.score or 0) + 12 - 10 * (stem.track == "song 1")}) for stem in scores
-        ]
-        return sorted(moved, key=lambda stem: stem.score), baselines
-
-    monkeypatch.setattr(crossfit, "score", lenient)
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], passing: None) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run clean on tmp_path/data, with its trainings in this process; return the status and the output."""
     write_songs(tmp_path / "data")
     write_small_config(tmp_path / "config.yaml")
     monkeypatch.setattr(trainings, "run_command", run_training)
+    monkeypatch.setattr(crossfit, "score", lenient)
     monkeypatch.setattr(planning, "time_step", lambda *_: (0.5, "cpu in fp32", 1000))
     fixed = ["--config", tmp_path / "config.yaml", "--num-workers", 0, "--device", "cpu", "--suspects", 1]
 
@@ -157,7 +149,7 @@ def test_other_data_and_other_settings_are_refused(tmp_path: Path, run: Run) -> 
         (["--rounds", 3], "--rounds was 2, is 3"),
         (["--folds", 3], "--folds was 2, is 3"),
         (["--fold-seed", 1], "--fold-seed was 0, is 1"),
-        (["--seconds", 2], "--seconds was 10, is 2"),
+        (["--seconds", 3], "--seconds was 2, is 3"),
         (["--set", "training.lr=0.5"], "training.lr was 0.001, is 0.5"),
         (["--set", "inference.num_overlap=2"], "inference.num_overlap was 1, is 2"),
         (["--set", "training.num_steps=9"], "training.num_steps was 2, is 9"),
@@ -280,3 +272,39 @@ def test_the_audit_with_folds_has_the_same_scores_as_a_round(tmp_path: Path, run
         status, printed = run(*wrong, *out[:2], verb=audit.main)
         assert status == 2
         assert message in printed
+
+
+def test_a_killed_command_takes_its_training_along_and_the_next_one_goes_on(
+    tmp_path: Path, run_python: Callable[..., Any]
+) -> None:
+    """The real processes: the training notices that its cleaning is gone, saves, and ends; the next command waits for it."""
+    write_songs(tmp_path / "data", 4)
+    config = write_small_config(tmp_path / "config.yaml", num_steps=100_000, lr=1e-6)
+    argv = ["-m", "my_submission", "audit", "--data-path", tmp_path / "data", "--folds", 2, "--config", config]
+    argv += ["--model-path", tmp_path / "run", "--out", tmp_path / "audit.csv", "--num-workers", 0, "--save-every", 1]
+    words = [str(word) for word in (*argv, "--device", "cpu")]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/fold_0/state_*")):
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    step = RunFolder(tmp_path / "run" / "fold_0", 0).states
+    changed = run_python(*words, "--set", "training.lr=0.1")
+    assert changed.returncode == 2
+    assert "training.lr was 1e-06, is 0.1" in changed.stderr
+    with (tmp_path / "log").open("a") as log:
+        process = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log)
+    while "going on from step" not in (tmp_path / "log").read_text():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline + 120
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert step()
+    assert not list((tmp_path / "run").rglob(".*"))
+    too_small = run_python(*words, "--set", "training.batch_size=1", "--set", "training.loss_mask=coarse", "--dry-run")
+    assert too_small.returncode == 2

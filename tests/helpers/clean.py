@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from my_submission.src.audit import cost, trainings
+from my_submission.src.audit import crossfit, planning, scoring, trainings
+from my_submission.src.audit.stem_score import worst_first
 from my_submission.src.common import cli
 from tests.helpers.training import INSTRUMENTS, RATE, tone, write_config
 
@@ -34,9 +36,20 @@ def write_small_config(path: Path, **changes: object) -> Path:
 
 
 def train_in_this_process() -> None:
-    """Replace the processes of the trainings by calls, and the timing of a step by a constant."""
+    """Replace the processes of the trainings by calls, the timing of a step by a constant, and the cut by a low one."""
     trainings.run_command = run_training
-    cost.time_step = lambda *_: (0.5, "cpu in fp32", 1000)
+    planning.time_step = lambda *_: (0.5, "cpu in fp32", 1000)
+    crossfit.score = lenient
+
+
+def lenient(*arguments: object) -> object:
+    """Compute scores and raise them, so that most stems pass though the networks have learned nothing; song 1 fails."""
+    scores, baselines = scoring.score(*arguments)
+    raised = [
+        dataclasses.replace(stem, score=(stem.score or 0) + 12 - 40 * (stem.track == "song 1" and stem.instrument == "bass"))
+        for stem in scores
+    ]
+    return worst_first(raised), baselines
 
 
 def run_training(argv: Sequence[str]) -> int:

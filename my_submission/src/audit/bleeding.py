@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from my_submission.src.audio.files import AudioStream, Block
 from my_submission.src.audit import AuditError
-from my_submission.src.family.blend import in_step
 
 if TYPE_CHECKING:
     from my_submission.src.base_separator import BaseSeparator
@@ -47,6 +46,8 @@ def measure_levels(separator: BaseSeparator, stems: Mapping[str, AudioStream]) -
 
     Raises AuditError, AudioError or SeparationError.
     """
+    from my_submission.src.family.blend import in_step  # imports torch, which the table of a training does not need
+
     names = list(separator.source_order)
     if len({(stem.num_samples, stem.sample_rate) for stem in stems.values()}) > 1:
         raise AuditError("its stems differ in length or sample rate")

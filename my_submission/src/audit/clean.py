@@ -51,7 +51,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--seeds", type=cli.seed_list, default=[0, 1, 2], metavar="0,1,2", help="seeds of the model (default: 0,1,2)")
     add("--until-audit", action="store_true", help="end with the page of the suspects, before the model is trained")
     add_options(parser)
-    add("--seconds", type=cli.positive, default=10, metavar="N", help="length of an audit's window in seconds (default: 10)")
+    add("--seconds", type=cli.positive, default=2, metavar="N", help="length of an audit's window in seconds (default: 2)")
     add("--overlap", type=cli.positive, default=2, metavar="N", help="chunks over each sample in the audits (default: 2)")
     add("--batch-size", type=cli.positive, metavar="N", help="chunks that are separated together (default: the config's)")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the first of these that is available)")

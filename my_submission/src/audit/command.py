@@ -145,7 +145,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--model-path", type=Path, metavar="DIR", help="folder for the networks of --folds; made if it is missing")
     fold_options.add_options(parser)
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
-    add("--seconds", type=cli.positive, default=10, metavar="N", help="length of a window in seconds (default: 10)")
+    add("--seconds", type=cli.positive, default=2, metavar="N", help="length of a window in seconds (default: 2)")
     levels = "also estimate how loud each instrument is in the stems of the others, and write this table"
     add("--bleeding", type=Path, metavar="FILE", help=levels)
     report.add_options(parser)

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from my_submission.src.audio.tracks import Track
 from my_submission.src.audit import AuditError
+from my_submission.src.audit.baseline import Baseline
 from my_submission.src.audit.folds import assign
 from my_submission.src.audit.measuring import measure_all
 from my_submission.src.audit.same_audio import find_same
-from my_submission.src.audit.scoring import Baseline, Measurement, score
+from my_submission.src.audit.scoring import score
 from my_submission.src.audit.stem_score import StemScore
 from my_submission.src.audit.stems import Stem
 from my_submission.src.audit.trainings import Training, delete_states, train
+from my_submission.src.audit.values import Measurement
 from my_submission.src.common import stem_table
 from my_submission.src.common.journal import Journal
 from my_submission.src.common.text import some

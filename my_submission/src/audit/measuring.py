@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from my_submission.src.audio.files import AudioFile
-from my_submission.src.audit.scoring import Measurement
 from my_submission.src.audit.stems import Stem
+from my_submission.src.audit.values import Measurement
 from my_submission.src.audit.windows import measure
 from my_submission.src.common import cli
 from my_submission.src.common.errors import UserError

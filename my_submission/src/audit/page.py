@@ -22,7 +22,7 @@ from my_submission.src import report
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.audit import page_markup as markup
-from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.baseline import Baseline
 from my_submission.src.audit.stem_score import COLUMNS, StemScore, count_below
 from my_submission.src.audit.stems import Stem
 from my_submission.src.common import cli, stem_table

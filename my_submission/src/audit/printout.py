@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.baseline import Baseline
 from my_submission.src.audit.stem_score import StemScore, count_below
 from my_submission.src.common.text import some
 from my_submission.src.training import DEFAULT_THRESHOLD
