@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from my_submission.src.audit import clean, crossfit, planning, trainings
+from my_submission.src.audit import clean, cost, crossfit, planning, trainings
 from my_submission.src.audit import command as audit
 from my_submission.src.audit.stem_score import COLUMNS
 from my_submission.src.common import cli, stem_table
+from my_submission.src.common.locks import lock_file
+from my_submission.src.config import load_config
+from my_submission.src.training import TrainingError
 from my_submission.src.training.run_folder import RunFolder
 from tests.helpers.clean import heard, judged, lenient, run_training, write_small_config, write_songs
 from tests.helpers.paths import ROOT, digests
@@ -97,17 +100,19 @@ def test_the_cost_is_printed_first_and_a_dry_run_writes_nothing(tmp_path: Path, 
     status, printed = run("--dry-run")
     assert status == 0
     assert not (tmp_path / "run").exists()
-    assert printed.splitlines()[:4] == [
+    assert printed.splitlines()[:5] == [
         f"{tmp_path / 'data'} -> {tmp_path / 'run'}",
         "6 tracks, 24 stems, 0.00 h of stems",
         "2 folds of 3 tracks",
+        "5 of 5 trainings are to do: 10 of 10 steps of 2 chunks",
         "timing a step ...",
     ]
-    assert "5 of 5 trainings are to do: 10 of 10 steps of 2 chunks" in printed
     assert "a step takes 0.5 s here (cpu in fp32): about 5 s of training" in printed
     assert run()[0] == 0
     before = digests(tmp_path)
-    assert "0 of 5 trainings are to do: 0 of 10 steps" in run("--dry-run")[1]
+    printed = run("--dry-run")[1]
+    assert "0 of 5 trainings are to do: 0 of 10 steps" in printed
+    assert "timing" not in printed
     assert digests(tmp_path) == before
 
 
@@ -306,5 +311,39 @@ def test_a_killed_command_takes_its_training_along_and_the_next_one_goes_on(
     assert process.wait(60) == 143
     assert step()
     assert not list((tmp_path / "run").rglob(".*"))
-    too_small = run_python(*words, "--set", "training.batch_size=1", "--set", "training.loss_mask=coarse", "--dry-run")
-    assert too_small.returncode == 2
+
+
+def test_rounds_end_when_all_stems_pass(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = property(lambda found: {stem.key: True for stem in found.scores})
+    monkeypatch.setattr(crossfit.Found, "passed", everything)
+    status, printed = run("--rounds", 3, "--until-audit")
+    assert status == 0
+    assert "all stems passed: another round would train the same networks again" in printed
+    assert sorted(path.name for path in (tmp_path / "run").glob("round_*")) == ["round_1"]
+
+
+def test_a_folder_in_which_another_process_cleans_is_refused(tmp_path: Path, run: Run) -> None:
+    assert run("--until-audit", "--rounds", 1)[0] == 0
+    lock = lock_file(tmp_path / "run" / ".lock")
+    status, printed = run("--until-audit", "--rounds", 1)
+    assert status == 2
+    assert "another process is at work there" in printed
+    lock.release()
+
+
+def test_a_step_is_timed_with_the_config_and_bad_recipes_are_refused_there(tmp_path: Path) -> None:
+    config = load_config(write_small_config(tmp_path / "config.yaml"))
+    seconds, device, parameters = cost.time_step(config, "cpu", "fp32")
+    assert 0 < seconds < 20
+    assert (device, parameters) == ("cpu in fp32", 9992)
+    bad = load_config(tmp_path / "config.yaml", ["training.batch_size=1", "training.coarse_loss_clip=true", "training.q=0.4"])
+    with pytest.raises(TrainingError, match="the coarse mask"):
+        cost.time_step(bad, "cpu", "fp32")
+    assert [cost.duration(value) for value in (3, 40, 100, 700, 6000, 200_000)] == [
+        "3 s",
+        "40 s",
+        "1.7 min",
+        "12 min",
+        "1.7 h",
+        "2.3 days",
+    ]

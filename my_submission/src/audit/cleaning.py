@@ -74,6 +74,9 @@ def _clean(plan: Plan, options: argparse.Namespace, marks: Marks) -> int:
         folder, name = _round(options.out, number)
         rounds.append(audit_round(folder, plan, rounds[-1].passed if rounds else None, name))
         stem_table.rewrite(folder / "audit.csv", COLUMNS, [stem.row() for stem in rounds[-1].scores])
+        if all(rounds[-1].passed.values()) and number < options.rounds:
+            print("all stems passed: another round would train the same networks again", flush=True)
+            break
     last = rounds[-1]
     print_scores(last.scores, "silent throughout, no score", last.baselines)
     lines = summary(rounds)

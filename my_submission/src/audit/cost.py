@@ -29,26 +29,34 @@ class Cost:
     rounds: int  # times that all stems are separated
     overlap: int  # of the separations
 
-    def lines(self, seconds_per_step: float, device: str, parameters: int) -> list[str]:
-        """Return the cost in words.
+    @property
+    def steps_left(self) -> int:
+        """The number of steps that are not saved yet, over all trainings."""
+        return sum(training.steps_left for training in self.trainings)
+
+    def steps(self) -> str:
+        """Return the number of trainings and steps in words."""
+        todo = sum(training.steps_left > 0 for training in self.trainings)
+        return (
+            f"{todo} of {len(self.trainings)} trainings are to do: {self.steps_left:,} of "
+            f"{sum(training.steps for training in self.trainings):,} steps of {self.config.training.batch_size} chunks"
+        )
+
+    def time_and_disk(self, seconds_per_step: float, device: str, parameters: int) -> list[str]:
+        """Return time and space in words.
 
         Args:
             seconds_per_step: measured.
             device: device and precision, in words.
             parameters: of a network.
         """
-        left = [training.steps_left for training in self.trainings]
-        training = self.config.training
-        todo = sum(steps > 0 for steps in left)
-        train = sum(left) * seconds_per_step
+        train = self.steps_left * seconds_per_step
         separate = self.rounds * self.audio_seconds * self._seconds_per_second(seconds_per_step)
-        checkpoints = len(left) * parameters * BYTES_KEPT + (parameters * BYTES_RUNNING if todo else 0)
+        size = parameters * (len(self.trainings) * BYTES_KEPT + BYTES_RUNNING)
         return [
-            f"{todo} of {len(left)} trainings are to do: {sum(left):,} of {sum(t.steps for t in self.trainings):,} steps of "
-            f"{training.batch_size} chunks",
             f"a step takes {seconds_per_step:.2g} s here ({device}): about {duration(train)} of training, and up to "
             f"{duration(separate)} to separate all stems {'once' if self.rounds == 1 else f'{self.rounds} times'}",
-            f"disk: about {checkpoints / 1e9:.2g} GB",
+            f"disk: up to {size / 1e9:.2g} GB",
         ]
 
     def _seconds_per_second(self, seconds_per_step: float) -> float:

@@ -103,6 +103,7 @@ def announce(plan: Plan, trainings: Sequence[Training], rounds: int, options: ar
     print(f"{plan.folds} folds of {sizes} tracks")
     overlap = options.overlap or plan.recipe.inference.num_overlap
     cost = Cost(trainings, plan.recipe, plan.audio_seconds, rounds, overlap)
-    print("timing a step ...", flush=True)
-    seconds, device, parameters = time_step(plan.recipe, options.device, options.precision)
-    print("\n".join(cost.lines(seconds, device, parameters)), flush=True)
+    print(cost.steps(), flush=True)
+    if cost.steps_left:
+        print("timing a step ...", flush=True)
+        print(*cost.time_and_disk(*time_step(plan.recipe, options.device, options.precision)), sep="\n", flush=True)
