@@ -15,6 +15,7 @@ VERBS = {  # verb -> (module of the command in my_submission.src, line of the he
     "install": ("challenge.install", "install the published checkpoints"),
     "synth": ("synth.command", "synthesize songs for tests and demos"),
     "audit": ("audit.command", "find stems that do not match their names"),
+    "clean": ("audit.clean", "train on data that is partly wrong: audit it, leave out what is wrong, train"),
     "corrupt": ("corrupt.command", "put known faults into clean songs"),
     "preflight": ("challenge.preflight", "check everything that a submission needs"),
 }

@@ -92,3 +92,39 @@ def test_speed_compares_equal_estimates(tmp_path: Path, run_python: Callable[...
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(path.read_text())["rows"]
     assert row["agreement_db"] > 100
+
+
+def test_the_audit_is_measured_against_the_known_faults(tmp_path: Path, run_python: Callable[..., object]) -> None:
+    columns = ("track", "instrument", "wrong", "kind", "holds", "level_db")
+    truth = [("a", "bass", "yes", "add", "bass+drums", ""), ("a", "drums", "no", "clean", "drums", "")]
+    truth += [("b", "bass", "yes", "move", "bass+drums", ""), ("b", "drums", "no", "clean", "drums", "")]
+    truth += [("c", "bass", "yes", "bleeding", "bass+drums", "-12"), ("c", "drums", "yes", "bleeding", "drums+bass", "-22")]
+    write_rows(tmp_path / "truth.csv", columns, truth)
+    scores = [
+        ("a", "bass", -1),
+        ("a", "drums", 2),
+        ("b", "bass", 1),
+        ("b", "drums", -0.5),
+        ("c", "bass", 3),
+        ("c", "drums", ""),
+    ]
+    write_rows(tmp_path / "audit.csv", ("track", "instrument", "score"), scores)
+    levels = [("a", "bass", "", -30), ("a", "drums", -20, ""), ("b", "bass", "", ""), ("b", "drums", "", "")]
+    levels += [("c", "bass", "", -13.5), ("c", "drums", "", "")]
+    write_rows(tmp_path / "levels.csv", ("track", "instrument", "bass_db", "drums_db"), levels)
+    tables = ["--truth", tmp_path / "truth.csv", "--audit", tmp_path / "audit.csv", "--bleeding", tmp_path / "levels.csv"]
+    result = run_python(BENCHMARKS / "audit.py", *tables, "--json", tmp_path / "figures.json")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    faults = {row["kind"]: row for row in figures["faults"]}
+    assert faults["all"]["area"] == pytest.approx((2 + 1 + 0) / 6)
+    assert faults["move"]["area"] == pytest.approx(1 / 2)
+    assert (faults["all"]["precision"], faults["all"]["recall"]) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
+    by_level = {row["level"]: row for row in figures["levels"]}
+    assert (by_level["all"]["pairs"], by_level["all"]["not_found"]) == (2, 1)
+    assert by_level["-15 to -10 dB"]["median_error"] == pytest.approx(1.5)
+    assert by_level["no bleeding; above -25 dB: 1"]["pairs"] == 2
+
+
+def write_rows(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    path.write_text("\n".join(",".join(map(str, row)) for row in [columns, *rows]) + "\n")

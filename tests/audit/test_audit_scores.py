@@ -234,3 +234,41 @@ def test_impossible_tables_of_trainings_are_refused(tmp_path: Path, capsys: pyte
     with pytest.raises(UserError, match=r"none.csv: cannot be read"):
         audit.main(["--from-training", str(tmp_path / "none.csv"), "--out", str(tmp_path / "audit.csv")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv"]
+
+
+def test_a_quiet_part_of_another_instrument_in_some_windows_lowers_the_score() -> None:
+    """The own share and the self-SDR of the stem stay in their usual range; it differs from itself, and from the others."""
+    rng = np.random.default_rng(4)
+    stems = [
+        measured(f"v{i}", "vocals", list(10 + x + rng.normal(0, 0.5, 12)), other=0.95, bass=0.05)
+        for i, x in enumerate(rng.normal(0, 2.5, 60))
+    ]
+    usual = measured("usual", "vocals", [10.0] * 12, other=0.95, bass=0.05)
+    moved = measured("moved", "vocals", [10.0] * 8 + [6.5] * 4, other=0.95, bass=0.05)
+    wrong = slice(8, 12)
+    others = moved.energies[wrong, 2 + SOURCES.index("bass")] + moved.energies[wrong, 2 + SOURCES.index("other")]
+    moved.energies[wrong, 2 + SOURCES.index("bass")], moved.energies[wrong, 2 + SOURCES.index("other")] = (
+        0.6 * others,
+        0.4 * others,
+    )
+    found = by_track(score([*stems, usual, moved], SOURCES)[0])
+    assert found["usual"].score == pytest.approx(2, abs=0.6)
+    assert found["moved"].score < found["usual"].score - 2
+    assert found["moved"].self_sdr > found["usual"].self_sdr - 2.5
+    assert np.mean([found[f"v{i}"].score < 0 for i in range(60)]) < 0.06
+
+
+def test_networks_of_several_folds_are_made_comparable() -> None:
+    """One of four networks has learned less, so that its stems all come back worse; they are compared with each other."""
+    rng = np.random.default_rng(5)
+    stems = []
+    for fold in range(4):
+        for i in range(25):
+            share = (-9 if i < 5 else 10) + rng.normal(0, 1.5) - 7 * (fold == 2)
+            found = measured(f"{fold} {i}", "vocals", [share] * 5)
+            stems.append(Measurement(found.stem, found.seconds, found.energies, found.window, fold))
+    scores = by_track(score(stems, SOURCES)[0])
+    right = {fold: [scores[f"{fold} {i}"].score for i in range(5, 25)] for fold in range(4)}
+    assert abs(np.median(right[2]) - np.median(right[0] + right[1] + right[3])) < 1
+    assert np.mean([value < 0 for values in right.values() for value in values]) < 0.06
+    assert all(scores[f"{fold} {i}"].score < 0 for fold in range(4) for i in range(5))

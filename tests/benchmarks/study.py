@@ -4,7 +4,8 @@
     python tests/benchmarks/study.py --folder study --scale large --device cuda
 
 Three seeds are trained under each condition: clean songs; label noise without a mask, with the coarse mask, and without the
-stems that an audit suspects; bleeding without a mask and with each mask. All are scored on clean songs that were not used for
+stems that an audit suspects (by networks that were trained on the noise, cross-fitted, or cross-fitted in two rounds); bleeding
+without a mask and with each mask. All are scored on clean songs that were not used for
 training. The quantile of each mask is chosen on further songs. An interrupted command can be repeated. The results are
 table.md, figure.svg and results.json in the folder.
 """
@@ -81,7 +82,7 @@ class Condition:
     name: str
     data: str  # clean, noise or bleeding
     mask: str = "plain"  # plain (no mask), coarse or fine
-    keep: bool = False  # train only on stems that pass the audit
+    keep: str = ""  # the table of an audit, in the folder of the study: train only on stems that pass in it
 
     def grid(self) -> tuple[float, ...]:
         """Return the quantiles to choose from."""
@@ -92,7 +93,9 @@ CONDITIONS = (
     Condition("clean", "clean"),
     Condition("noise, plain", "noise"),
     Condition("noise, coarse mask", "noise", "coarse"),
-    Condition("noise, audited", "noise", keep=True),
+    Condition("noise, audited", "noise", keep="audit_noise.csv"),
+    Condition("noise, cross-fitted", "noise", keep="clean/round_1/audit.csv"),
+    Condition("noise, two rounds", "noise", keep="clean/audit.csv"),
     Condition("bleeding, plain", "bleeding"),
     Condition("bleeding, fine mask", "bleeding", "fine"),
     Condition("bleeding, coarse mask", "bleeding", "coarse"),
@@ -124,9 +127,10 @@ def main(argv: Sequence[str]) -> int:
     fine = next(condition for condition in CONDITIONS if condition.mask == "fine")
     models = {"noise": study.run_folder(masked, chosen[masked][0]), "some_bleeding": study.run_folder(fine, chosen[fine][0])}
     list(study.pool.map(study.audit, *zip(*models.items(), strict=True)))
-    audited = next(condition for condition in CONDITIONS if condition.keep)
-    chosen[audited] = (1.0, {})
-    study.train([(audited, 1.0, seed) for seed in SEEDS])
+    study.clean(study.config_of(masked, chosen[masked][0]))
+    audited = [condition for condition in CONDITIONS if condition.keep]
+    chosen |= {condition: (1.0, {}) for condition in audited}
+    study.train([(condition, 1.0, seed) for condition in audited for seed in SEEDS])
     scores = {
         condition.name: [study.scores(study.run_folder(condition, q), seed, "scoring") for seed in SEEDS]
         for condition, (q, _) in ((condition, chosen[condition]) for condition in CONDITIONS)
@@ -178,7 +182,21 @@ class Study:
 
     def run_folder(self, condition: Condition, q: float) -> Path:
         """Return the folder of the networks of a condition."""
-        return self.folder / "runs" / f"{condition.data}-{'audited' if condition.keep else condition.mask}-q{q:g}"
+        how = condition.name.partition(", ")[2].replace(" ", "-") if condition.keep else condition.mask
+        return self.folder / "runs" / f"{condition.data}-{how}-q{q:g}"
+
+    def config_of(self, condition: Condition, q: float) -> Path:
+        """Return the config that the networks of a condition are trained with."""
+        return self.folder / f"{self.run_folder(condition, q).name}.yaml"
+
+    def clean(self, config: Path) -> None:
+        """Audit the label noise in two cross-fitted rounds."""
+        if (self.folder / "clean" / "audit.csv").exists():
+            return
+        print("cross-fitted audits of noise ...", flush=True)
+        how = ["--device", self.device, "--precision", self.precision, "--num-workers", 0, "--save-every", 400, "--overlap", 1]
+        folds = ["--folds", min(4, self.scale.songs), "--rounds", 2, "--until-audit"]
+        self.command("clean", self.folder / "noise", "--config", config, "--out", self.folder / "clean", *folds, *how)
 
     def choose_q(self, condition: Condition) -> tuple[float, dict[float, float]]:
         """Return the quantile with which seed 0 scores best, and its score in dB with each quantile."""
@@ -205,11 +223,11 @@ class Study:
             recipe = {"q": q, "coarse_loss_clip": condition.mask == "coarse", "num_steps": steps}
             recipe["warmup_steps"] = min(steps // 4, self.scale.config["training"]["warmup_steps"])
             config = self.scale.config | {"training": self.scale.config["training"] | recipe}
-            path = self.folder / f"{folder.name}.yaml"
+            path = self.config_of(condition, q)
             path.write_text(yaml.safe_dump(config))
             options = ["--device", self.device, "--precision", self.precision, "--num_workers", 0, "--save_every", 400]
             if condition.keep:
-                options += ["--keep", self.folder / "audit_noise.csv"]
+                options += ["--keep", self.folder / condition.keep]
             data = ["--data_path", self.folder / condition.data, "--model_path", folder, "--seed", seed]
             self.command("train", "-c", path, *data, *options)
         for songs in ("choosing", "scoring"):
@@ -239,10 +257,10 @@ class Study:
     def audits(self) -> dict[str, list[dict[str, str]]]:
         """Return, for each audit, the rows of truth.csv with the score of the audit."""
         pairs = {"noise": "noise", "from_training": "noise", "some_bleeding": "some_bleeding"}
-        return {
-            audit: _joined(self.folder / data / "truth.csv", self.folder / f"audit_{audit}.csv")
-            for audit, data in pairs.items()
-        }
+        tables = {audit: (data, self.folder / f"audit_{audit}.csv") for audit, data in pairs.items()}
+        tables["cross-fitted"] = ("noise", self.folder / "clean" / "round_1" / "audit.csv")
+        tables["two rounds"] = ("noise", self.folder / "clean" / "audit.csv")
+        return {audit: _joined(self.folder / data / "truth.csv", table) for audit, (data, table) in tables.items()}
 
     def facts(self) -> dict[str, Any]:
         """Return the settings of the study."""

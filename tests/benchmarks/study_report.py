@@ -23,14 +23,21 @@ DRAWS = 10_000  # of the bootstrap
 Scores = Mapping[str, Mapping[str, float]]  # song -> instrument -> dB
 Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # (condition -> means [draws]) -> [draws]
 
+
+def _regained(means: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return the share of the cost of label noise that a condition regains, in percent."""
+    return 100 * (means[name] - means["noise, plain"]) / (means["clean"] - means["noise, plain"])
+
+
 QUESTIONS: dict[str, tuple[str, Statistic]] = {
     "cost of label noise": ("dB", lambda m: m["clean"] - m["noise, plain"]),
     "coarse mask over plain, label noise": ("dB", lambda m: m["noise, coarse mask"] - m["noise, plain"]),
     "audited over coarse mask, label noise": ("dB", lambda m: m["noise, audited"] - m["noise, coarse mask"]),
-    "share of that cost regained by auditing": (
-        "%",
-        lambda m: 100 * (m["noise, audited"] - m["noise, plain"]) / (m["clean"] - m["noise, plain"]),
-    ),
+    "share of that cost regained by auditing": ("%", lambda m: _regained(m, "noise, audited")),
+    **{
+        f"share of that cost regained by auditing, {how}": ("%", lambda m, name=f"noise, {how}": _regained(m, name))
+        for how in ("cross-fitted", "two rounds")
+    },
     "cost of bleeding": ("dB", lambda m: m["clean"] - m["bleeding, plain"]),
     "fine mask over plain, bleeding": ("dB", lambda m: m["bleeding, fine mask"] - m["bleeding, plain"]),
     "fine mask over coarse mask, bleeding": ("dB", lambda m: m["bleeding, fine mask"] - m["bleeding, coarse mask"]),

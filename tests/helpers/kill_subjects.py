@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from tests.helpers.clean import heard, judged, write_small_config, write_songs
 from tests.helpers.paths import GOLDEN, ROOT
 
 MODEL = GOLDEN / "separation_A"
@@ -116,6 +117,25 @@ def corruption(folder: Path) -> Subject:
     return Subject("corrupt", argv, out, check, is_fixed=lambda path: path.name != "corrupt.jsonl")
 
 
+def cleaning(folder: Path) -> Subject:
+    """Clean four tracks in two rounds of two folds, and train a seed."""
+    data = write_songs(folder / "data", 4)
+    write_small_config(folder / "config.yaml", num_steps=2)
+    out = folder / "out"
+
+    def check() -> None:
+        for table in [*out.rglob("audit.csv"), *out.rglob("keep.csv"), *out.rglob("changes.csv")]:
+            with table.open(newline="") as file:
+                assert len(list(csv.DictReader(file))) == 16, table
+        for fold in out.glob("round_*/fold_*"):
+            if (fold / "audit.jsonl").exists():
+                assert not heard(fold) & judged(fold), fold
+
+    argv = [str(data), "--config", str(folder / "config.yaml"), "--out", str(out), "--folds", "2", "--seeds", "0"]
+    argv += ["--num-workers", "0", "--device", "cpu", "--save-every", "1", "--suspects", "1"]
+    return Subject("clean", argv, out, check, is_fixed=lambda path: path.suffix in (".csv", ".ckpt"))
+
+
 def installation(folder: Path) -> Subject:
     """Install stand-ins for the published checkpoints."""
     from my_submission.src.challenge.install import MODELS, PUBLISHED
@@ -141,6 +161,7 @@ def installation(folder: Path) -> Subject:
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "separate": separation,
     "evaluate_locally": evaluation,
+    "clean": cleaning,
     "corrupt": corruption,
     "install": installation,
 }

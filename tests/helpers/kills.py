@@ -38,6 +38,7 @@ def fork_server() -> multiprocessing.context.ForkServerContext:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     context = multiprocessing.get_context("forkserver")
     modules = ["separate", "separator", "evaluation.evaluate", "corrupt.command", "challenge.install"]
+    modules += ["audit.cleaning", "train"]
     context.set_forkserver_preload(["tests.helpers.kills", *(f"my_submission.src.{name}" for name in modules)])
     return context
 
@@ -103,9 +104,19 @@ def _install(argv: list[str]) -> int:
     return 0
 
 
+def _clean(argv: list[str]) -> int:
+    """Clean with trainings in this process, so that their file operations count, too."""
+    from my_submission.src.audit import clean
+    from tests.helpers.clean import train_in_this_process
+
+    train_in_this_process()
+    return clean.main(argv)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "separate": _separate,
     "evaluate_locally": _evaluate,
+    "clean": _clean,
     "corrupt": _corrupt,
     "install": _install,
 }

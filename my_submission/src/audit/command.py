@@ -1,6 +1,7 @@
 """Find stems of a dataset that are not what their names say: score every stem, list the worst, and show them on a page.
 
     python -m my_submission audit --data_path DIR --model DIR --out audit.csv --report page.html
+    python -m my_submission audit --data-path DIR --folds 4 --config config.yaml --model-path runs/folds --out audit.csv
     python -m my_submission audit --from-training runs/A/masked_seed0.csv runs/A/masked_seed1.csv --out audit.csv
 
 DIR holds a folder for each track, with a wav or flac for each instrument. The model separates each stem by itself. If less of
@@ -17,6 +18,9 @@ audit.csv has a row for each stem, the worst first:
     contains            another instrument that it seems to contain
     keep                yes or no where a person marked the stem; overrides the score
 
+--bleeding levels.csv also estimates the level of every other instrument in each stem, in dB: 0 if it is as loud there as in its
+own stem; empty if none is found.
+
 On the page of --report the worst stems can be heard and marked, and the table can be saved with the marks. Then train with
 train.py --keep audit.csv.
 
@@ -28,49 +32,53 @@ the data.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from tqdm import tqdm
 
 from my_submission.src import report
-from my_submission.src.audio.files import AudioFile
-from my_submission.src.audit import AuditError, from_training, page
-from my_submission.src.audit.scoring import Baseline, Measurement, score
-from my_submission.src.audit.stem_score import COLUMNS, StemScore, count_below
-from my_submission.src.audit.stems import Stem, find_distinct_tracks, find_stems
-from my_submission.src.audit.windows import measure
-from my_submission.src.common import cli, stem_table
-from my_submission.src.common.errors import UserError
+from my_submission.src.audit import AuditError, fold_options, from_training, page
+from my_submission.src.audit.bleeding_table import refuse_other_table, write_bleeding
+from my_submission.src.audit.marks import Marks, marks_of, read_marks, write_table
+from my_submission.src.audit.measuring import measure_all
+from my_submission.src.audit.printout import print_scores
+from my_submission.src.audit.scoring import score
+from my_submission.src.audit.stems import find_distinct_tracks, find_stems
+from my_submission.src.common import cli
 from my_submission.src.common.journal import Journal
-from my_submission.src.common.text import escaped, shown, some
-from my_submission.src.training import DEFAULT_THRESHOLD
+from my_submission.src.common.text import escaped, shown
 
-if TYPE_CHECKING:
-    from my_submission.src.base_separator import BaseSeparator
-
-PRINTED = 10  # stems
-
-Key = tuple[str, str]  # track and instrument of a stem
-Marks = dict[Key, str]  # stem -> yes or no
+BY_TABLES = {
+    "data_path": "data-path",
+    "models": "model",
+    "weights": "weights",
+    "report": "report",
+    "folds": "folds",
+    "bleeding": "bleeding",
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0, or 1 if a stem failed."""
     options = _parse(argv)
-    if options.out.suffix.lower() != ".csv" or options.out.is_dir() or not options.out.absolute().parent.is_dir():
-        raise AuditError(f"--out {options.out}: expected the name of a .csv file in a folder that exists")
-    marks = _read_marks(options.out)
+    for option, path in (("--out", options.out), ("--bleeding", options.bleeding)):
+        if path and (path.suffix.lower() != ".csv" or path.is_dir() or not path.absolute().parent.is_dir()):
+            raise AuditError(f"{option} {path}: expected the name of a .csv file in a folder that exists")
+    if options.bleeding and options.bleeding.absolute() == options.out.absolute():
+        raise AuditError(f"--bleeding {options.bleeding}: is the table of --out, too; name another file")
+    if options.bleeding:
+        refuse_other_table(options.bleeding)
+    marks = read_marks(options.out)
     if options.from_training:
         scores = from_training.score_tables(options.from_training)
-        marks = _marks_of([stem.key for stem in scores], marks, options.out)
-        _print_scores(scores, "never drawn, no score")
-        _write_table(options.out, scores, marks)
+        marks = marks_of([stem.key for stem in scores], marks, options.out)
+        print_scores(scores, "never drawn, no score")
+        write_table(options.out, scores, marks)
         return 0
+    if options.folds:
+        from my_submission.src.audit.cross_audit import audit_folds
+
+        return audit_folds(options, marks)
     return _audit(options, marks)
 
 
@@ -88,7 +96,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
         only = separator.source_order[0]
         raise AuditError(f"{', '.join(options.models)}: separates {only} alone, expected a model of several instruments")
     stems, failed = find_stems(tracks, separator.source_order)
-    marks = _marks_of([stem.key for stem in stems], marks, options.out)
+    marks = marks_of([stem.key for stem in stems], marks, options.out)
     if separator.note:
         print(f"note: {separator.note}", flush=True)
     counted = f"{len(tracks)} {'track' if len(tracks) == 1 else 'tracks'}"
@@ -97,8 +105,10 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
     with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
         measurements = measure_all(separator, stems, journal, options.seconds, failed)
     scores, baselines = score(measurements, separator.source_order)
-    _print_scores(scores, "silent throughout, no score", baselines)
-    scores = _write_table(options.out, scores, marks)
+    print_scores(scores, "silent throughout, no score", baselines)
+    scores = write_table(options.out, scores, marks)
+    if options.bleeding:
+        failed |= write_bleeding(options.bleeding, stems, separator.source_order, lambda track: separator, separator.settings())
     if options.report:
         audited = page.Audited(
             data=options.data_path,
@@ -109,7 +119,7 @@ def _audit(options: argparse.Namespace, marks: Marks) -> int:
             facts={"the table": options.out, **settings},
             failed=failed,
         )
-        page.write_page(options.report, audited, options.suspects, separator, options.embed)
+        page.write_page(options.report, audited, options.suspects, lambda track: separator, options.embed)
         print(f"report: {shown(options.report)}")
     sys.stdout.flush()
     for name, reason in failed.items():
@@ -130,131 +140,40 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     cli.add_model_options(parser, "separate with", "")
     add("--from-training", nargs="+", type=Path, metavar="FILE", help="masked_seed*.csv of trainings to score by, instead")
+    folds = "train K networks with --config, each without one K-th of the tracks, which it then judges; see below"
+    add("--folds", type=cli.positive, metavar="K", help=folds)
+    add("--model-path", type=Path, metavar="DIR", help="folder for the networks of --folds; made if it is missing")
+    fold_options.add_options(parser)
     add("--out", type=Path, default=Path("audit.csv"), metavar="FILE", help="table to write (default: audit.csv)")
-    add("--seconds", type=cli.positive, default=10, metavar="N", help="length of a window in seconds (default: 10)")
+    add("--seconds", type=cli.positive, default=2, metavar="N", help="length of a window in seconds (default: 2)")
+    levels = "also estimate how loud each instrument is in the stems of the others, and write this table"
+    add("--bleeding", type=Path, metavar="FILE", help=levels)
     report.add_options(parser)
     add("--suspects", type=cli.positive, default=20, metavar="N", help="number of stems on the page (default: 20)")
     cli.add_ensemble_options(parser)
     options = parser.parse_args(argv)
     report.check_options(parser, options)
     if options.from_training:
-        for option, name in {"data_path": "data_path", "models": "model", "weights": "weights", "report": "report"}.items():
+        for option, name in BY_TABLES.items():
             if getattr(options, option):
                 parser.error(f"--from-training goes by tables alone; leave --{name} out")
+    elif options.folds:
+        _check_folds(parser, options)
     elif not (options.data_path and options.models):
         parser.error("name the data with --data-path and a model with --model, or tables of trainings with --from-training")
+    if not options.folds:
+        for name in ("model_path", *fold_options.NAMES):
+            if getattr(options, name) is not None and getattr(options, name) is not False:
+                parser.error(f"--{name.replace('_', '-')} is for the trainings of --folds; leave it out, or add --folds")
     return options
 
 
-def _read_marks(out: Path) -> Marks:
-    """Return the marks in the table that will be replaced."""
-    if not out.exists():
-        return {}
-    try:
-        rows = stem_table.read(out, COLUMNS)
-    except stem_table.TableError as error:
-        raise AuditError(f"{error}; --out {out} is not replaced, as it is no audit's: move it, or name another") from error
-    marks = {(row["track"], row["instrument"]): row["keep"].strip().lower() for row in rows if row["keep"].strip()}
-    odd = [shown(*stem) for stem, mark in marks.items() if mark not in ("yes", "no")]
-    if odd:
-        raise AuditError(f"{out}: keep of {odd[0]} is no mark, expected yes, no or nothing; correct it, or name another --out")
-    return marks
-
-
-def _marks_of(stems: Sequence[Key], marks: Marks, out: Path) -> Marks:
-    """Return the marks by stem. Refuse to replace a table if a marked stem is not in the new one."""
-    meant = stem_table.match(marks, stems)
-    lost = [shown(*stem) for stem in sorted(marks.keys() - meant.keys())]
-    odd = [shown(*stem) for stem in marks if stem not in meant and not stem_table.is_utf8(*stem)]
-    if odd:
-        raise AuditError(f"{out}: {stem_table.SAVE_AGAIN} (it names {odd[0]}, which is not audited now)")
-    if lost:
-        raise AuditError(f"{out}: holds marks of stems that are not audited now ({some(lost)}); move it, or name another --out")
-    return {stem: marks[name] for name, stem in meant.items()}
-
-
-def measure_all(
-    separator: BaseSeparator, stems: Sequence[Stem], journal: Journal, seconds: float, failed: dict[str, str]
-) -> list[Measurement]:
-    """Measure the stems that the journal does not hold yet; return the measurements of all.
-
-    Args:
-        separator: the model.
-        stems: the stems to measure.
-        journal: gets a line for each stem; its lines are for files by path, size and time of change.
-        seconds: length of a window.
-        failed: gets the stems that cannot be measured: name -> reason.
-    """
-    if journal.differences:
-        print(f"starting again: {'; '.join(journal.differences)}", flush=True)
-    known = {(entry["path"], *entry["file"]): entry for entry in journal.entries}
-    states = [_file_state(stem.path) for stem in stems]
-    done = sum(state in known for state in states)
-    if done:
-        print(f"going on where the last audit stopped: {done} of {len(stems)} stems are done", flush=True)
-    measurements = []
-    with tqdm(total=len(stems), initial=done, desc="stems", unit="stem", disable=None) as bar:
-        for stem, state in zip(stems, states, strict=True):
-            if state not in known:
-                try:
-                    known[state] = _measure(separator, stem, state, seconds)
-                except UserError as error:
-                    failed[stem.name] = " ".join(str(error).split())
-                    tqdm.write(f"{stem.name}: FAILED: {escaped(failed[stem.name])}")
-                else:
-                    journal.append(known[state])
-                bar.update()
-            if state in known:
-                entry = known[state]
-                measurements.append(Measurement(stem, entry["seconds"], np.array(entry["energies"]), seconds))
-    return measurements
-
-
-def _file_state(path: Path) -> tuple[str, int, int]:
-    """Return a file's path, size and time of change, which tell whether it was measured as it is now."""
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
-
-
-def _measure(separator: BaseSeparator, stem: Stem, state: tuple[str, int, int], seconds: float) -> dict[str, Any]:
-    """Measure a stem; return its line of the journal."""
-    file = AudioFile(stem.path)
-    with cli.seconds_bar(separator, file.seconds, stem.name, position=1):
-        energies = measure(separator, file, separator.source_order.index(stem.instrument), seconds)
-    rounded = [[float(f"{value:.6g}") for value in window] for window in energies]
-    return {"path": state[0], "file": state[1:], "seconds": file.seconds, "energies": rounded}
-
-
-def _write_table(out: Path, scores: Sequence[StemScore], marks: Marks) -> list[StemScore]:
-    """Write the table with the marks of the one it replaces; return the scores with these marks."""
-    marked = [dataclasses.replace(stem, keep=marks.get(stem.key, "")) for stem in scores]
-    stem_table.write(out, COLUMNS, [stem.row() for stem in marked])
-    if marks:
-        print(f"{len(marks)} marks of the former table are kept")
-    print(f"table: {shown(out)}", flush=True)
-    return marked
-
-
-def _print_scores(scores: Sequence[StemScore], unscored: str, baselines: Mapping[str, Baseline] | None = None) -> None:
-    """Print the worst stems, those without a score (`unscored` says why they have none), baselines, and the total."""
-    scored = [(stem.score, stem) for stem in scores if stem.score is not None]
-    if scored:
-        print(f"the worst {min(PRINTED, len(scored))} of {len(scored)} stems, and their scores:")
-    for value, stem in scored[:PRINTED]:
-        print(f"  {stem.name}: {value:.2f}{_remarks(stem)}")
-    others = [stem.name for stem in scores if stem.score is None]
-    if others:
-        print(f"{unscored}: {some(others)}")
-    for name, baseline in (baselines or {}).items():
-        known = f"own share usually {baseline.centre:.1f} dB, spread {baseline.spread:.1f} dB"
-        how = known if baseline.is_reliable else "too few stems for a baseline, scored by themselves"
-        print(f"{name}: {how}; {count_below(scores, name)} of {baseline.stems} stems are below {DEFAULT_THRESHOLD:g}")
-    print(f"{sum(stem.is_below for stem in scores)} of {len(scored)} stems are below {DEFAULT_THRESHOLD:g}, and best left out")
-
-
-def _remarks(stem: StemScore) -> str:
-    """Return in words where a stem is worst, and which other instrument it seems to contain."""
-    remarks = ""
-    if stem.is_below and stem.from_s is not None:
-        remarks += f", worst at {stem.from_s:.0f} to {stem.to_s:.0f} s of {stem.seconds:.0f}"
-    return remarks + (f", seems to contain {stem.contains}" if stem.contains else "")
+def _check_folds(parser: cli.Parser, options: argparse.Namespace) -> None:
+    """Refuse a command line that lacks an option for --folds, or has one for a given model."""
+    if not (options.data_path and options.config and options.model_path):
+        parser.error("--folds trains networks: name the data with --data-path, --config, and their folder with --model-path")
+    for option, name in {"models": "model", "weights": "weights", "procedure": "procedure", "fast": "fast"}.items():
+        if getattr(options, option):
+            parser.error(f"--{name} is for a model that is trained already; leave it out, or leave out --folds")
+    if options.compile == "yes":
+        parser.error("--compile is for a model that is trained already; leave it out, or leave out --folds")

@@ -11,7 +11,7 @@ import base64
 import csv
 import io
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from my_submission.src import report
 from my_submission.src.audio.files import AudioFile
 from my_submission.src.audio.stem_writer import StemWriter
 from my_submission.src.audit import page_markup as markup
-from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.baseline import Baseline
 from my_submission.src.audit.stem_score import COLUMNS, StemScore, count_below
 from my_submission.src.audit.stems import Stem
 from my_submission.src.common import cli, stem_table
@@ -46,14 +46,15 @@ class Audited:
     failed: Mapping[str, str]  # name of a stem -> reason
 
 
-def write_page(path: Path, audited: Audited, suspects: int, separator: BaseSeparator, embed: bool) -> None:
+def write_page(path: Path, audited: Audited, suspects: int, separator_of: Callable[[str], BaseSeparator], embed: bool) -> None:
     """Write the page and its folder of files, in constant memory.
 
     Args:
         path: the page to write.
         audited: the results to show.
         suspects: number of stems on the page, the worst that have a score.
-        separator: the model; a stem that it can no longer separate is listed on the page among those that failed.
+        separator_of: returns the model of a track; a stem that it can no longer separate is listed on the page among those
+            that failed.
         embed: whether to put the audio into the page itself. It is then a single file, but a large one.
 
     Raises ReportError, and leaves an existing page as it was.
@@ -67,7 +68,9 @@ def write_page(path: Path, audited: Audited, suspects: int, separator: BaseSepar
             for number, score in enumerate(worst, 1):
                 try:
                     file = AudioFile(audited.stems[score.key].path)
-                    lanes = _write_lanes(score, file, separator, files, f"{number:03d}_{slug('_'.join(score.key))}", bar)
+                    lanes = _write_lanes(
+                        score, file, separator_of(score.track), files, f"{number:03d}_{slug('_'.join(score.key))}", bar
+                    )
                     shown.append(markup.Suspect(score, file.seconds, file.sample_rate, lanes))
                 except UserError as error:
                     failed[score.name] = str(error)

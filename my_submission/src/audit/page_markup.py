@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from my_submission.src.audit.scoring import Baseline
+from my_submission.src.audit.baseline import Baseline
 from my_submission.src.audit.stem_score import StemScore
 from my_submission.src.report.chart import decibels
 from my_submission.src.report.lanes import Lane

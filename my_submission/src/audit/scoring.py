@@ -9,11 +9,20 @@ much of a bass, little of a voice. So no fixed level tells that a stem is wrong;
                             chance. A window 30 dB below the loudest one, or below -60 dBFS, does not count. If no window
                             counts, the stem is silent.
     self-SDR of a stem      energy of the stem over that of its difference from its own output, dB, clipped to +-30.
-    score                   (own share - centre) / spread + 2, clipped to +-10; averaged with the same for the self-SDR.
+    contrast of a stem      own share of its best windows over that of its worst ones. A part of another instrument that was
+                            put into one passage is often too quiet to move the two values above out of their usual range,
+                            but the stem differs from itself there.
+    foreign level           level of another output in the windows in which it is loudest. The own share hides a quiet
+                            instrument behind the output that takes the most of every stem.
+
+Each value is compared with its baseline: (value - centre) / spread + 2, clipped to +-10. The score is the mean of own share
+and self-SDR, less a fifth of what contrast and the most unusual foreign level fall short of 2. These two can only lower the
+score, since a stem that is wrong throughout has little contrast.
 
 Centre and spread are the baseline of an instrument. If its stems' values fall into two groups, they are the mean and the
 standard deviation of the upper group, because wrong stems have lower values. Otherwise the centre is the median, and the
-spread is the distance from there to the 84th percentile. A spread is at least 1 dB.
+spread is the distance from there to the 84th percentile. A spread is at least 1 dB. If several networks judged the stems, the
+differences between them are removed before (`alignment.py`).
 
 The recommended cut is a score of 0, two spreads below the centre. With fewer than 8 stems of an instrument that are not
 silent there is no baseline. The score is then own share / 3 dB, which is 0 if the other outputs are as loud as the own one.
@@ -21,68 +30,42 @@ silent there is no baseline. The score is then own share / 3 dB, which is 0 if t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from my_submission.src.audit.alignment import fold_offsets
+from my_submission.src.audit.baseline import CUT_SPREADS, MIN_STEMS, Array, Baseline, fit_baseline
 from my_submission.src.audit.stem_score import StemScore, Window, worst_first
-from my_submission.src.audit.stems import Stem
-from my_submission.src.audit.windows import DISTORTION, OUTPUTS, STEM
+from my_submission.src.audit.values import (
+    EPS,
+    LIMIT_DB,
+    Measurement,
+    OwnShare,
+    contrast,
+    foreign_levels,
+    own_share,
+    ratio_db,
+    self_sdr,
+)
+from my_submission.src.audit.windows import OUTPUTS, STEM
 from my_submission.src.training import DEFAULT_THRESHOLD
 
-Array = NDArray[np.float64]
-
-LIMIT_DB = 30.0  # shares and SDRs are clipped to +-LIMIT_DB
-MAX_SCORE = 10.0  # scores are clipped to +-MAX_SCORE
-STEM_PERCENTILE = 10  # of its windows' shares: the share of a stem
-MIN_RELATIVE_ENERGY = 1e-3  # of the loudest window; a window with less does not count
-MIN_MEAN_SQUARE = 1e-6  # a window below does not count
-MIN_STEMS = 8  # of an instrument, for a baseline
-CUT_SPREADS = 2.0  # distance of the cut from the centre
-SPREAD_PERCENTILE = 84  # one standard deviation above the median of a normal distribution
-MIN_SPREAD_DB = 1.0
-EM_ROUNDS = 40  # of expectation maximisation
-EPS = 1e-12  # energy; keeps logarithms finite
+PENALTY = 0.2  # of what contrast and foreign level fall short of their centres
+ALLOWANCE = 0.7  # spreads, added to each, so that right stems keep their scores; a normal distribution falls short by 0.4
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A stem and the energies of its windows."""
+class _Values:
+    """The values of a stem that is not silent. All are higher for better stems; those of several networks are aligned."""
 
-    stem: Stem
-    seconds: float  # duration
-    energies: Array  # [W, 2 + S], from windows.measure
-    window: float  # seconds
-
-
-@dataclass(frozen=True)
-class OwnShare:
-    """The own shares of a stem, dB."""
-
-    by_window: Array  # [W]
-    counts: NDArray[np.bool_]  # [W]: whether a window is loud enough to count
-    of_stem: float | None  # None if no window counts
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The values that are normal for the stems of an instrument."""
-
-    stems: int  # number of stems that are not silent
-    centre: float  # dB
-    spread: float  # dB
-
-    @property
-    def is_reliable(self) -> bool:
-        """Whether there were enough stems to compute it from."""
-        return self.stems >= MIN_STEMS
-
-    def score(self, value: float) -> float:
-        """Return the score of a value in dB."""
-        score = (value - self.centre) / self.spread + CUT_SPREADS + DEFAULT_THRESHOLD
-        return min(MAX_SCORE, max(-MAX_SCORE, score))
+    share: float
+    sdr: float
+    contrast: float
+    foreign: Array  # [S]
 
 
 @dataclass(frozen=True)
@@ -91,71 +74,9 @@ class _Reference:
 
     share: Baseline
     sdr: Baseline
+    contrast: Baseline
+    foreign: list[Baseline]  # [S]
     levels: Array  # [S], dB: normal levels of all outputs, relative to the stem
-
-
-def own_share(measurement: Measurement, own: int) -> OwnShare:
-    """Return the own shares of a stem, whose own output is number `own`."""
-    energy, outputs = measurement.energies[:, STEM], measurement.energies[:, OUTPUTS]
-    counts = energy >= max(MIN_RELATIVE_ENERGY * energy.max(), MIN_MEAN_SQUARE * measurement.window)
-    counts &= energy > 0
-    shares = _ratio_db(outputs[:, own], np.delete(outputs, own, axis=1).sum(axis=1))
-    if not counts.any():
-        return OwnShare(shares, counts, None)
-    weights, order = np.sqrt(energy[counts]), np.argsort(shares[counts])
-    reached = np.cumsum(weights[order]) / weights.sum()
-    percentile = np.searchsorted(reached, STEM_PERCENTILE / 100)
-    return OwnShare(shares, counts, float(shares[counts][order][percentile]))
-
-
-def self_sdr(measurement: Measurement) -> float:
-    """Return the global SDR of a stem's own output, dB, with the stem as the reference."""
-    total = measurement.energies.sum(axis=0)
-    return float(_ratio_db(total[STEM], total[DISTORTION]))
-
-
-def _ratio_db(energy: Array, reference: Array) -> Array:
-    return np.clip(10 * np.log10((energy + EPS) / (reference + EPS)), -LIMIT_DB, LIMIT_DB)
-
-
-def fit_baseline(values: Sequence[float]) -> Baseline:
-    """Return the baseline of an instrument's own shares or self-SDRs; a fixed one if there are too few."""
-    if len(values) < MIN_STEMS:
-        return Baseline(len(values), centre=3.0 * CUT_SPREADS, spread=3.0)
-    array = np.array(values)
-    group = _upper_group(array)
-    if group is not None:
-        return Baseline(len(array), *group)
-    centre = float(np.median(array))
-    return Baseline(len(array), centre, max(MIN_SPREAD_DB, float(np.percentile(array, SPREAD_PERCENTILE)) - centre))
-
-
-def _upper_group(values: Array) -> tuple[float, float] | None:
-    """Return centre and spread of the upper of two groups of values; None if there is only one group.
-
-    Two normal distributions are fitted by expectation maximisation. There are two groups if the two distributions explain
-    the values better than one (Bayesian information criterion, with three more parameters) and are well separated (Ashman's
-    D above 2).
-    """
-    centres, spreads = np.quantile(values, [0.1, 0.75]), np.full(2, max(MIN_SPREAD_DB, values.std() / 2))
-    shares = np.array([0.3, 0.7])
-    for _ in range(EM_ROUNDS):
-        densities = shares * _normal(values[:, None], centres, spreads)  # [N, 2]
-        belongs = densities / densities.sum(axis=1, keepdims=True)
-        shares = belongs.mean(axis=0).clip(0.01, 0.99)
-        centres = (belongs * values[:, None]).sum(axis=0) / (len(values) * shares)
-        variances = (belongs * (values[:, None] - centres) ** 2).sum(axis=0) / (len(values) * shares)
-        spreads = np.sqrt(variances).clip(MIN_SPREAD_DB)
-    two = np.log((shares * _normal(values[:, None], centres, spreads)).sum(axis=1)).sum()
-    one = np.log(_normal(values, float(values.mean()), max(MIN_SPREAD_DB, float(values.std())))).sum()
-    is_better = 2 * (two - one) > 3 * np.log(len(values))
-    is_apart = centres[1] - centres[0] > 2 * np.sqrt((spreads**2).mean())
-    return (float(centres[1]), float(spreads[1])) if is_better and is_apart else None
-
-
-def _normal(values: Array, centre: NDArray[np.floating] | float, spread: NDArray[np.floating] | float) -> Array:
-    """Return the density of a normal distribution, plus a tiny constant, so that it is never 0."""
-    return np.exp(-(((values - centre) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi)) + 1e-100
 
 
 def score(measurements: Sequence[Measurement], sources: Sequence[str]) -> tuple[list[StemScore], dict[str, Baseline]]:
@@ -163,31 +84,89 @@ def score(measurements: Sequence[Measurement], sources: Sequence[str]) -> tuple[
 
     `sources` are the model's instruments, in the order of its outputs.
     """
-    shares = [own_share(measurement, sources.index(measurement.stem.instrument)) for measurement in measurements]
-    pairs = list(zip(measurements, shares, strict=True))
-    references = {
-        name: _reference([pair for pair in pairs if pair[0].stem.instrument == name], name, sources) for name in sources
-    }
-    scores = worst_first([_score(*pair, sources, references) for pair in pairs])
+    judged: list[tuple[Measurement, OwnShare, _Values | None]] = []
+    references: dict[str, _Reference] = {}
+    for own, name in enumerate(sources):
+        stems = [measurement for measurement in measurements if measurement.stem.instrument == name]
+        shares, values = _aligned(stems, [own_share(stem, own) for stem in stems])
+        references[name] = _reference(stems, shares, [found for found in values if found], name, sources)
+        judged += zip(stems, shares, values, strict=True)
+    scores = worst_first([_score(*stem, sources, references) for stem in judged])
     return scores, {name: reference.share for name, reference in references.items() if reference.share.stems}
 
 
-def _reference(pairs: Sequence[tuple[Measurement, OwnShare]], name: str, sources: Sequence[str]) -> _Reference:
-    """Return the normal values for the stems of one instrument; `pairs` are those stems."""
-    heard = [(measurement, share, share.of_stem) for measurement, share in pairs if share.of_stem is not None]
+def _aligned(stems: Sequence[Measurement], shares: Sequence[OwnShare]) -> tuple[list[OwnShare], list[_Values | None]]:
+    """Return the own shares and the values of an instrument's stems, None for silent ones, without the networks' offsets."""
+    found = {}
+    for index, (stem, share) in enumerate(zip(stems, shares, strict=True)):
+        if share.of_stem is not None:
+            weights = np.sqrt(stem.energies[:, STEM])
+            plain = [share.of_stem, self_sdr(stem), contrast(share, weights), *foreign_levels(stem, share, weights)]
+            found[index] = np.array(plain)
+    offsets: dict[int, Array] = {fold: np.zeros(1) for fold in {stem.fold for stem in stems}}
+    if len(offsets) > 1 and found:
+        columns = []
+        for column in range(len(next(iter(found.values())))):
+            by_fold = {fold: [values[column] for i, values in found.items() if stems[i].fold == fold] for fold in offsets}
+            columns.append(fold_offsets(by_fold))
+        offsets = {fold: np.array([column[fold] for column in columns]) for fold in offsets}
+    aligned: list[OwnShare] = []
+    values: list[_Values | None] = []
+    for index, (stem, share) in enumerate(zip(stems, shares, strict=True)):
+        offset = offsets[stem.fold]
+        aligned.append(dataclasses.replace(share, by_window=share.by_window - offset[0]))
+        if index in found:
+            of_stem, sdr, difference, *foreign = (found[index] - offset).tolist()
+            values.append(_Values(of_stem, sdr, difference, np.array(foreign)))
+        else:
+            values.append(None)
+    return aligned, values
+
+
+def _reference(
+    stems: Sequence[Measurement], shares: Sequence[OwnShare], values: Sequence[_Values], name: str, sources: Sequence[str]
+) -> _Reference:
+    """Return the normal values for the stems of one instrument; `values` are of those that are not silent."""
+    heard = [(stem, share) for stem, share in zip(stems, shares, strict=True) if share.of_stem is not None]
     if len(heard) < MIN_STEMS:  # assume that an instrument is silent in other stems, and whole in its own
         levels = np.where(np.array(sources) == name, 0.0, -LIMIT_DB)
     else:
-        levels = np.median([_levels(measurement.energies[share.counts]) for measurement, share, _ in heard], axis=0)
+        levels = np.median([_levels(stem.energies[share.counts]) for stem, share in heard], axis=0)
     return _Reference(
-        share=fit_baseline([of_stem for _, _, of_stem in heard]),
-        sdr=fit_baseline([self_sdr(measurement) for measurement, _, _ in heard]),
+        share=fit_baseline([value.share for value in values]),
+        sdr=fit_baseline([value.sdr for value in values]),
+        contrast=fit_baseline([value.contrast for value in values]),
+        foreign=[fit_baseline([value.foreign[index] for value in values]) for index in range(len(sources))],
         levels=levels,
     )
 
 
+def _judge(values: _Values, reference: _Reference, own: int) -> float:
+    """Return the score of a stem whose own output is number `own`."""
+    share = reference.share.score(values.share)
+    if not reference.share.is_reliable:
+        return share
+    others = [
+        baseline.score(value)
+        for index, (baseline, value) in enumerate(zip(reference.foreign, values.foreign, strict=True))
+        if index != own
+    ]
+    count = len(others)
+    usual = -NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count else 0.0  # of the lowest of so many (Blom 1958)
+    centre = CUT_SPREADS + DEFAULT_THRESHOLD
+    shortfalls = [min(0.0, reference.contrast.score(values.contrast) - centre)]
+    if others:
+        shortfalls.append(min(0.0, min(others) - usual - centre))
+    penalty = PENALTY * sum(shortfall + ALLOWANCE for shortfall in shortfalls)
+    return (share + reference.sdr.score(values.sdr)) / 2 + penalty  # the SDR alone shows sound that appears in no output
+
+
 def _score(
-    measurement: Measurement, share: OwnShare, sources: Sequence[str], references: Mapping[str, _Reference]
+    measurement: Measurement,
+    share: OwnShare,
+    values: _Values | None,
+    sources: Sequence[str],
+    references: Mapping[str, _Reference],
 ) -> StemScore:
     """Return the score of one stem."""
     (track, name), seconds, counts = measurement.stem.key, measurement.seconds, share.counts
@@ -196,11 +175,9 @@ def _score(
     reference, own = references[name], sources.index(name)
     scores = [reference.share.score(value) if heard else None for value, heard in zip(share.by_window, counts, strict=True)]
     windows = tuple(map(Window, begins.tolist(), ends.tolist(), scores))
-    if share.of_stem is None:
+    if values is None:
         return StemScore(track, name, seconds=seconds, windows=windows)
-    result, sdr = reference.share.score(share.of_stem), self_sdr(measurement)
-    if reference.share.is_reliable:  # sound that appears in no output lowers the self-SDR alone
-        result = (result + reference.sdr.score(sdr)) / 2
+    result = _judge(values, reference, own)
     first, last = _worst_windows(scores)
     worst = slice(first, last + 1)
     foreign, loudest = _foreign(measurement.energies[worst][counts[worst]], name, sources, references)
@@ -209,7 +186,7 @@ def _score(
         track,
         name,
         score=result,
-        self_sdr=sdr,
+        self_sdr=self_sdr(measurement),
         margin_db=float(10 * np.log10((outputs[own] + EPS) / (np.delete(outputs, own).max() + EPS))),
         seconds=seconds,
         from_s=windows[first].begin,
@@ -240,7 +217,7 @@ def _worst_windows(scores: Sequence[float | None]) -> tuple[int, int]:
 def _levels(energies: Array) -> Array:
     """Return the outputs' levels [S] relative to the stem, dB, over windows [W, 2 + S]."""
     total = energies.sum(axis=0)
-    return _ratio_db(total[OUTPUTS], total[STEM])
+    return ratio_db(total[OUTPUTS], total[STEM])
 
 
 def _foreign(energies: Array, name: str, sources: Sequence[str], references: Mapping[str, _Reference]) -> tuple[str, str]:

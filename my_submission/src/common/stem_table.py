@@ -14,6 +14,7 @@ that exists. `match` also takes composed and decomposed accents for the same, be
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import numbers
@@ -135,6 +136,17 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object
             writer.writerows([_text(row[name]) for name in columns] for row in rows)
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def rewrite(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> bool:
+    """Write a table unless it is there with the same rows already; return whether it was written. Raises TableError."""
+    if path.exists():
+        with contextlib.suppress(TableError):
+            former = read(path, columns)
+            if former == [{name: _text(row[name]) for name in columns} for row in rows]:
+                return False
+    write(path, columns, rows)
+    return True
 
 
 def _as_file_name(text: str) -> str:
