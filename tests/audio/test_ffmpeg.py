@@ -161,6 +161,7 @@ def test_a_reader_that_stops_early_ends_the_process(make: Make) -> None:
 def test_a_signal_leaves_no_process(make: Make, number: int) -> None:
     path = make("a.wv", seconds=60)
     script = f"""
+import signal
 import time
 from my_submission.src.audio import ffmpeg
 from my_submission.src.audio.files import AudioFile
@@ -173,6 +174,7 @@ def main(_):
     print(*[process.pid for process in ffmpeg._running], flush=True)
     time.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background of a shell ignores it
 raise SystemExit(cli.run(main, []))
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
