@@ -1,7 +1,8 @@
-"""Short runs of the benchmarks of growth, quality and speed; their figures are computed in a second way."""
+"""Short runs of the benchmarks of growth, quality, speed and real songs; their figures are computed in a second way."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from statistics import fmean, median
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from my_submission.src.audio.files import AudioArray, write
@@ -128,3 +130,53 @@ def test_the_audit_is_measured_against_the_known_faults(tmp_path: Path, run_pyth
 
 def write_rows(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     path.write_text("\n".join(",".join(map(str, row)) for row in [columns, *rows]) + "\n")
+
+
+def test_real_scores_songs_of_both_kinds(small_model: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
+    rng, songs = np.random.default_rng(0), tmp_path / "songs"
+    stems = {name: 0.6 * rng.uniform(-1, 1, (RATE, 2)) for name in (*INSTRUMENTS, "accompaniment")}
+    for song, names in {"band": INSTRUMENTS, "duo": ("vocals", "accompaniment")}.items():
+        (songs / song).mkdir(parents=True)
+        for name in names:
+            soundfile.write(
+                songs / song / f"{name.upper()}.ogg" if song == "duo" else songs / song / f"{name}.flac", stems[name], RATE
+            )
+    table, page = tmp_path / "scores.csv", tmp_path / "real.html"
+    how = ["--model", small_model, "--device", "cpu", "--overlap", "1", "--set", "inference.window=hann"]
+    result = run_python(BENCHMARKS / "real.py", songs, *how, "--csv", table, "--report", page)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader(table.open()))
+    assert [(row["song"], row["stem"]) for row in rows] == [
+        *(("band", name) for name in INSTRUMENTS),
+        ("duo", "vocals"),
+        ("duo", "accompaniment"),
+    ]
+    separator = Separator(small_model, overlap=1, device="cpu", overrides=["inference.window=hann"])
+    for song, names in {"band": INSTRUMENTS, "duo": ("vocals", "accompaniment")}.items():
+        files = {name: next(path for path in (songs / song).iterdir() if path.stem.lower() == name) for name in names}
+        sounds = {name: soundfile.read(path, dtype="float32")[0] for name, path in files.items()}
+        gain = np.float32(0.99 / np.abs(sum(sounds.values())).max())
+        assert gain < 1
+        mixture = gain * sum(sounds.values())
+        estimates = dict(zip(separator.source_order, separator.separate_array(AudioArray(mixture, RATE)), strict=True))
+        estimates["accompaniment"] = mixture - estimates["vocals"]
+        for row in rows:
+            if row["song"] == song:
+                truth = gain * sounds[row["stem"]]
+                assert float(row["sdr"]) == pytest.approx(global_sdr(truth, estimates[row["stem"]]), abs=1e-3)
+                assert float(row["mixture_sdr"]) == pytest.approx(global_sdr(truth, mixture), abs=1e-3)
+    assert all(f"\n| {name} | {who} |" in result.stdout for name in ("band", "duo", "mean") for who in ("model", "mixture"))
+    assert all(name in page.read_text() for name in ("band", "duo", "accompaniment"))
+
+    (songs / "band" / "bass.flac").unlink()
+    result = run_python(BENCHMARKS / "real.py", songs, *how)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {songs / 'band'}: holds drums, other, vocals; expected one set of stems, bass, drums, other, vocals or "
+        "vocals, accompaniment\n"
+    )
+    soundfile.write(songs / "band" / "bass.flac", stems["bass"][1:], RATE)
+    result = run_python(BENCHMARKS / "real.py", songs, *how)
+    assert result.returncode == 2
+    assert "error: band: files of different forms (bass 44100 Hz, 2 channels, 44099 samples; drums" in result.stderr
+    assert "Traceback" not in result.stderr
