@@ -112,6 +112,14 @@ def test_a_number_that_yaml_reads_as_a_string_is_a_number(changed: Callable[...,
         ({"training.warmup_steps": 20}, "training.warmup_steps is 20, expected 0 up to below training.num_steps = 20"),
         ({"training.gain_db": [3, -3]}, "training.gain_db is [3.0, -3.0], expected null or two numbers, the lower one first"),
         ({"training.same_song": 2}, "training.same_song is 2.0, expected 0 up to 1"),
+        ({"training.mixture_codec": 1.5}, "training.mixture_codec is 1.5, expected 0 up to 1"),
+        ({"training.polarity": -1}, "training.polarity is -1.0, expected 0 up to 1"),
+        ({"training.equaliser_db": -3}, "training.equaliser_db is -3.0, expected 0 up to 24"),
+        (
+            {"training.speed": [1.1, 0.9]},
+            "training.speed is [1.1, 0.9], expected null or two numbers from 0.5 to 2, the lower one",
+        ),
+        ({"training.speed": 1.1}, "training.speed is 1.1, expected a list"),
         ({"training.instruments": []}, "training.instruments is empty"),
         ({"training.instruments": "vocals"}, "training.instruments is 'vocals', expected a list"),
         ({"training.instruments": ["a", "a"]}, "training.instruments names one twice"),
@@ -145,7 +153,7 @@ def test_a_published_config_is_written_with_the_published_keys_and_ours() -> Non
     assert written["audio"] == tree["audio"]
     assert written["model"] == tree["model"]
     assert "loss_mask" not in written["training"]
-    assert list(written["training"])[:2] == ["batch_size", "coarse_loss_clip"]
+    assert {"batch_size", "coarse_loss_clip", "gain_db", "mixture_codec"} <= set(written["training"])
 
 
 def test_overrides_replace_keys_before_the_check(changed: Callable[..., Path]) -> None:
@@ -168,7 +176,7 @@ def test_overrides_replace_keys_before_the_check(changed: Callable[..., Path]) -
     [
         ("training.lr", "'training.lr' is no override, expected section.key=value, such as training.lr=0.0004"),
         ("=3", "'=3' is no override"),
-        ("training=3", "training is a section, expected training.key=value; its keys are batch_size, coarse_loss_clip,"),
+        ("training=3", "training is a section, expected training.key=value; its keys are mixture_codec, speed,"),
         ("trainig.lr=1", "trainig.lr is not a key; did you mean training.lr?"),
         ("training.qq=1", "training.qq is not a key; did you mean training.q?"),
         ("lr=1", "lr is not a key; did you mean training.lr?"),

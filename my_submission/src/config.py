@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from my_submission.src.audio.augment import Augmentation
 from my_submission.src.common.overrides import override
 from my_submission.src.common.plain_tree import ConfigError, dataclass_from_dict, require, to_plain
 from my_submission.src.loss import MASKS
@@ -64,7 +65,7 @@ class AudioConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Augmentation):
     """The training recipe; HOW_TO_TRAIN.md explains each key."""
 
     batch_size: int
@@ -108,6 +109,7 @@ class TrainingConfig:
             f"training.gain_db is {list(self.gain_db or ())}, expected null or two numbers, the lower one first",
         )
         require(0 <= self.same_song <= 1, f"training.same_song is {self.same_song}, expected 0 up to 1")
+        self.check_augmentation()
         names = self.instruments
         require(len(names) > 0, "training.instruments is empty, expected at least one name")
         require(len(set(names)) == len(names), f"training.instruments names one twice: {list(names)}")

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from my_submission.src.audio.augment import at_speed, augment, draw_length
 from my_submission.src.audio.files import AudioError, AudioFile, Block
 from my_submission.src.audio.tracks import Track, TrackError, find_tracks
 from my_submission.src.common.errors import UserError
@@ -135,7 +136,8 @@ class RandomMixes(Dataset):
     works on data that is quieter than the config expects. A track shorter than a chunk is padded with zeros.
 
     A fraction training.same_song of the samples takes all chunks from the same place of one track that has dropped nothing.
-    training.gain_db gives every chunk a random gain.
+    training.gain_db gives every chunk a random gain. audio/augment.py has the other changes. Their random numbers are drawn
+    apart: a sample's tracks and places do not depend on them, except on training.speed, which takes longer or shorter chunks.
 
     If a file cannot be read, the sample is the error message, a str, because a str passes through a worker process unchanged.
     """
@@ -150,27 +152,34 @@ class RandomMixes(Dataset):
     def __getitem__(self, index: int) -> Sample | str:
         stems = range(len(self.instruments))
         rngs = [np.random.default_rng([self.seed, index, stem]) for stem in (*stems, len(stems))]  # the last: for the sample
+        changes = [np.random.default_rng([self.seed, index, len(stems) + 1 + number]) for number in range(len(stems) + 1)]
+        length = draw_length(self.audio.chunk_size, self.training, changes[-1])
         try:
             if rngs[-1].random() < self.training.same_song:
-                track, start = self._draw_place(rngs[-1], self.whole)
-                drawn = [(track, self._read(track, start, stem)) for stem in stems]
+                track, start = self._draw_place(rngs[-1], self.whole, length)
+                drawn = [(track, self._read(track, start, stem, length)) for stem in stems]
             else:
-                drawn = [self._draw_chunk(rngs[stem], stem) for stem in stems]
+                drawn = [self._draw_chunk(rngs[stem], stem, length) for stem in stems]
         except AudioError as error:
             return str(error)
         tracks, chunks = [track for track, _ in drawn], [chunk for _, chunk in drawn]
         if self.training.gain_db is not None:
             gains = [10 ** (rngs[stem].uniform(*self.training.gain_db) / 20) for stem in stems]
             chunks = [np.float32(gain) * chunk for gain, chunk in zip(gains, chunks, strict=True)]
-        return Sample(torch.from_numpy(np.stack(chunks)), torch.tensor(tracks))
+        if self.training.speed is not None:
+            chunks = [at_speed(chunk, self.audio.chunk_size) for chunk in chunks]
+        sources = np.stack(chunks)
+        if self.training.augments:
+            sources = augment(sources, self.training, self.audio.sample_rate, changes)
+        return Sample(torch.from_numpy(sources), torch.tensor(tracks))
 
-    def _draw_chunk(self, rng: np.random.Generator, stem: int) -> tuple[int, Block]:
-        """Return the index of a track, and a chunk [C, T] of its stem of instrument number `stem`, if possible a loud one."""
+    def _draw_chunk(self, rng: np.random.Generator, stem: int, length: int) -> tuple[int, Block]:
+        """Return the index of a track, and a chunk [C, length] of its stem number `stem`, if possible a loud one."""
         drawn: list[tuple[int, Block]] = []  # the loudest chunk so far
         level = -1.0
         for _ in range(TRIES):
-            track, start = self._draw_place(rng, self.pools[stem])
-            chunk = self._read(track, start, stem)
+            track, start = self._draw_place(rng, self.pools[stem], length)
+            chunk = self._read(track, start, stem, length)
             mean_abs = float(np.abs(chunk).mean(dtype=np.float64))
             if mean_abs >= self.audio.min_mean_abs:
                 return track, chunk
@@ -183,16 +192,15 @@ class RandomMixes(Dataset):
         )
         return drawn[0]
 
-    def _draw_place(self, rng: np.random.Generator, pool: Sequence[int]) -> tuple[int, int]:
+    def _draw_place(self, rng: np.random.Generator, pool: Sequence[int], length: int) -> tuple[int, int]:
         """Return the index of a track in `pool`, and the sample at which a chunk of it begins."""
         track = pool[int(rng.integers(len(pool)))]
-        return track, int(rng.integers(max(self.tracks[track].num_samples - self.audio.chunk_size, 0) + 1))
+        return track, int(rng.integers(max(self.tracks[track].num_samples - length, 0) + 1))
 
-    def _read(self, track: int, start: int, stem: int) -> Block:
-        """Return the chunk [C, T] that begins at sample `start`, padded with zeros."""
-        samples = self.audio.chunk_size
-        chunk = self.tracks[track].stems[self.instruments[stem]].read(start, samples)
-        return np.pad(chunk, ((0, 0), (0, samples - chunk.shape[1])))
+    def _read(self, track: int, start: int, stem: int, length: int) -> Block:
+        """Return the chunk [C, length] that begins at sample `start`, padded with zeros."""
+        chunk = self.tracks[track].stems[self.instruments[stem]].read(start, length)
+        return np.pad(chunk, ((0, 0), (0, length - chunk.shape[1])))
 
 
 def share_of(batch_size: int, rank: int, ranks: int) -> range:

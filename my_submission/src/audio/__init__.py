@@ -1,4 +1,4 @@
-"""Audio: files and streams (files), a song's stems (stem_writer), sample rates (resample), threads (prefetch)."""
+"""Audio: files and streams (files), stems (stem_writer), sample rates (resample), threads (prefetch), changes (augment)."""
 
 from my_submission.src.audio.files import (
     BLOCK,

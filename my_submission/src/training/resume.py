@@ -11,6 +11,7 @@ off, but not a wrong byte in the middle.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from my_submission.src.audio.augment import Augmentation
 from my_submission.src.common.atomic import atomic_file
 from my_submission.src.common.errors import UserError
 from my_submission.src.common.text import some
@@ -96,7 +98,9 @@ def recipe(config: Config, precision: str) -> dict[str, Any]:
     flat = {f"{part}.{key}": value for part in ("audio", "model", "training") for key, value in tree[part].items()}
     # a schedule that ends at the last step depends on the number of steps
     free = FREE if config.training.lr_schedule == "constant" else FREE - {"training.num_steps"}
-    return {**{key: value for key, value in flat.items() if key not in free}, "--precision": precision}
+    off = {f"training.{field.name}": field.default for field in dataclasses.fields(Augmentation)}  # runs older than these keys
+    kept = {key: value for key, value in flat.items() if key not in free and not (key in off and value == off[key])}
+    return {**kept, "--precision": precision}
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
