@@ -3,6 +3,7 @@
     python tests/benchmarks/memory.py                    # 2, 10 and 60 minutes; needs about 8 GB of disk
     python tests/benchmarks/memory.py --seconds 120 3600 --rounds 3      # medians, for a machine whose speed varies
     python tests/benchmarks/memory.py --procedure msst
+    python tests/benchmarks/memory.py --models 2 --two-stems vocals      # the mean of two models; one stem and the rest
 
 For each length, a new process separates a wav file into four 16-bit stems, with a small network of random weights.
 """
@@ -50,13 +51,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each length; medians are printed (default: 1)")
     procedures = ("published", "uvr", "msst")
     parser.add_argument("--procedure", default="published", choices=procedures, help="of the chunks (default: published)")
+    parser.add_argument("--models", type=int, default=1, help="number of models, of which the mean is taken (default: 1)")
+    parser.add_argument("--two-stems", default="", help="write this stem and the mixture without it (default: all stems)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per length instead of the table")
-    parser.add_argument("--child", nargs=3, metavar=("SONG", "MODEL", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, metavar=("SONG", "MODELS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        separate(*map(Path, options.child))
+        separate(*map(Path, options.child), options.two_stems)
         return
-    rounds = [[measure(seconds, options.procedure) for seconds in options.seconds] for _ in range(options.rounds)]
+    how = (options.procedure, options.models, options.two_stems)
+    rounds = [[measure(seconds, *how) for seconds in options.seconds] for _ in range(options.rounds)]
     rows = [{key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)]
     if options.json:
         print("\n".join(map(json.dumps, rows)))
@@ -68,14 +72,17 @@ def main() -> None:
         print(f"{row['seconds']:9.0f} {row['peak_mb']:9.1f} {above:+17.1f} {row['seconds_taken']:9.1f} {pace:18.4f}")
 
 
-def measure(seconds: float, procedure: str = "published") -> dict[str, float]:
+def measure(seconds: float, procedure: str, models: int, two_stems: str) -> dict[str, float]:
     """Measure the peak resident memory and the time of a song with that length, in a new process."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_song(folder / "song.wav", seconds)
         inference = {**CONFIG["inference"], "procedure": procedure}
-        (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "inference": inference}))
-        command = [sys.executable, __file__, "--child", str(folder / "song.wav"), str(folder), str(folder / "out")]
+        for number in range(models):
+            (folder / "models" / str(number)).mkdir(parents=True)
+            (folder / "models" / str(number) / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "inference": inference}))
+        places = [str(folder / name) for name in ("song.wav", "models", "out")]
+        command = [sys.executable, __file__, "--two-stems", two_stems, "--child", *places]
         output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {"seconds": seconds, **json.loads(output)}
 
@@ -90,23 +97,26 @@ def write_song(path: Path, seconds: float) -> None:
             remaining -= RATE
 
 
-def separate(song: Path, model: Path, out: Path) -> None:
+def separate(song: Path, models: Path, out: Path, two_stems: str) -> None:
     """Separate a song in the new process and print its peak memory and its time, without loading and warming up."""
     sys.path.insert(0, str(ROOT))
     import torch
 
     from my_submission.src.audio.files import AudioArray, AudioFile
+    from my_submission.src.audio.outputs import choose
     from my_submission.src.checkpoint import save_checkpoint
     from my_submission.src.config import load_config
+    from my_submission.src.family.blend import open_models
     from my_submission.src.model import TFCTDFNet
-    from my_submission.src.separator import Separator
 
-    torch.manual_seed(0)
-    save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
-    separator = Separator(model)
+    for number, model in enumerate(sorted(models.iterdir())):
+        torch.manual_seed(number)
+        save_checkpoint(TFCTDFNet(load_config(model / "config.yaml")).state_dict(), model / "step1_seed0.ckpt")
+    separator = open_models([str(model) for model in sorted(models.iterdir())])
+    outputs = choose(separator.outputs, two_stems=two_stems or None)
     separator.separate_array(AudioArray(np.full((20 * RATE, 2), 0.1), RATE))  # torch initialises itself in the first chunks
     started = time.perf_counter()
-    separator.separate_to_folder(out, AudioFile(song))
+    separator.separate_to_folder(out, AudioFile(song), outputs=outputs)
     taken = time.perf_counter() - started
     print(json.dumps({"peak_mb": peak_mb(), "seconds_taken": taken}))
 
