@@ -164,7 +164,8 @@ def test_the_result_of_a_cuda_graph_survives_its_next_replay(folder: Path, backe
         first, second = (run(network, spec, batch_size=1) for spec in specs)
         assert backend.options == {"options": {"triton.cudagraphs": True}}
         for estimate, spec in zip((first, second), specs, strict=True):
-            assert torch.equal(estimate, network.separate_spec(spec))
+            # compiled code has instance norm's own kernel, and rounds otherwise
+            torch.testing.assert_close(estimate, network.separate_spec(spec), rtol=0, atol=1e-5)
 
 
 def test_a_missing_requirement_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
