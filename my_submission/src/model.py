@@ -37,6 +37,8 @@ class TFCTDFNet(SeparationNetwork):
     The sources are in the order of `training.instruments`.
     """
 
+    memory_format = torch.contiguous_format
+
     def __init__(self, config: Config) -> None:
         audio, model = config.audio, config.model
         if not isinstance(model, ModelConfig):
@@ -75,9 +77,10 @@ class TFCTDFNet(SeparationNetwork):
         """Map spectrograms: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
         batch, parts, bins, frames = spec.shape
         mix = spec.reshape(batch, parts * self.num_subbands, bins // self.num_subbands, frames)  # [B, D, F/K, L]
-        first = x = self.first_conv(mix)
+        mix = mix.transpose(-1, -2)  # [B, D, L, F/K]: linear layers work along frequency
+        mix = mix.contiguous(memory_format=self.memory_format)
+        first = x = self.first_conv(mix)  # [B, c, L, F/K]
 
-        x = x.transpose(-1, -2)  # [B, c, L, F/K]: linear layers work along frequency
         skips = []
         for encoder in self.encoder_blocks:
             x, skip = encoder(x)
@@ -85,11 +88,10 @@ class TFCTDFNet(SeparationNetwork):
         x = self.bottleneck_block(x)
         for decoder in self.decoder_blocks:
             x = decoder(x, skips.pop())
-        x = x.transpose(-1, -2)  # [B, c, F/K, L]
 
         x = x * first  # reduces artefacts, and keeps silence exactly silent
-        x = self.final_conv(torch.cat([mix, x], dim=1))  # [B, S*D, F/K, L]
-        return x.reshape(batch, self.num_sources, parts, bins, frames)
+        x = self.final_conv(torch.cat([mix, x], dim=1))  # [B, S*D, L, F/K]
+        return x.transpose(-1, -2).reshape(batch, self.num_sources, parts, bins, frames)
 
 
 class TFCTDF(nn.Module):

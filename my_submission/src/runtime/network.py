@@ -9,6 +9,7 @@ Training, checkpoints, the ensemble and the compiler know networks by this class
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from my_submission.src.stft import STFT
@@ -27,6 +28,10 @@ class SeparationNetwork(nn.Module):
         single_target: leave the source axis out of `forward`'s result; S is 1 then.
         frame_multiple: the number of STFT frames L has to be a multiple of this (default: 1).
     """
+
+    # The memory format of the tensors [B, c, L, f] within separate_spec. A subclass that starts from a tensor in this format,
+    # and whose layers are in layout.LAYERS, sets torch.contiguous_format; layout.py then can set channels_last.
+    memory_format: torch.memory_format | None = None
 
     def __init__(
         self, stft: STFT, *, num_channels: int, num_sources: int, single_target: bool = False, frame_multiple: int = 1
