@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,22 @@ class TFCTDFNet(SeparationNetwork):
         """Map spectrograms: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
         batch, parts, bins, frames = spec.shape
         mix = spec.reshape(batch, parts * self.num_subbands, bins // self.num_subbands, frames)  # [B, D, F/K, L]
-        mix = mix.transpose(-1, -2)  # [B, D, L, F/K]: linear layers work along frequency
-        mix = mix.contiguous(memory_format=self.memory_format)
-        first = x = self.first_conv(mix)  # [B, c, L, F/K]
+        if self.memory_format is torch.channels_last:  # everything with the bins last: one copy there, one back
+            mix = mix.transpose(-1, -2).contiguous(memory_format=torch.channels_last)
+            x = self._separate_subbands(mix, bins_last=True).transpose(-1, -2)
+        else:
+            x = self._separate_subbands(mix)
+        return x.reshape(batch, self.num_sources, parts, bins, frames)
 
+    def _separate_subbands(self, mix: Tensor, bins_last: bool = False) -> Tensor:
+        """Map subbands: [B, D, F/K, L] -> [B, S*D, F/K, L], or both with their last two axes exchanged if `bins_last`."""
+        first = self.first_conv(mix)
+        x = self._u_net(first) if bins_last else self._u_net(first.transpose(-1, -2)).transpose(-1, -2)
+        x = x * first  # reduces artefacts, and keeps silence exactly silent
+        return cast(Tensor, self.final_conv(torch.cat([mix, x], dim=1)))
+
+    def _u_net(self, x: Tensor) -> Tensor:
+        """Map [B, c, L, F/K] -> the same: linear layers work along frequency."""
         skips = []
         for encoder in self.encoder_blocks:
             x, skip = encoder(x)
@@ -88,10 +101,7 @@ class TFCTDFNet(SeparationNetwork):
         x = self.bottleneck_block(x)
         for decoder in self.decoder_blocks:
             x = decoder(x, skips.pop())
-
-        x = x * first  # reduces artefacts, and keeps silence exactly silent
-        x = self.final_conv(torch.cat([mix, x], dim=1))  # [B, S*D, L, F/K]
-        return x.transpose(-1, -2).reshape(batch, self.num_sources, parts, bins, frames)
+        return x
 
 
 class TFCTDF(nn.Module):

@@ -29,8 +29,8 @@ class SeparationNetwork(nn.Module):
         frame_multiple: the number of STFT frames L has to be a multiple of this (default: 1).
     """
 
-    # The memory format of the tensors [B, c, L, f] within separate_spec. A subclass that starts from a tensor in this format,
-    # and whose layers are in layout.LAYERS, sets torch.contiguous_format; layout.py then can set channels_last.
+    # The memory format of the tensors [B, c, L, f] in separate_spec. layout.py sets torch.channels_last in a copy of a network
+    # whose class sets torch.contiguous_format: it says that separate_spec heeds the format, and that layout.LAYERS suffice.
     memory_format: torch.memory_format | None = None
 
     def __init__(
