@@ -75,16 +75,17 @@ def golden(case: str) -> tuple[Config, SeparationNetwork]:
     ],
 )
 @torch.no_grad()
-def test_float32_agrees_with_the_plain_layout(norm: str, act: str, frames: int, sizes: dict[str, object]) -> None:
+def test_float32_is_as_exact_as_the_plain_layout(norm: str, act: str, frames: int, sizes: dict[str, object]) -> None:
     network = random_network(norm=norm, act=act, **sizes)
     for batch in (1, 3):
         spec = spec_of(network, batch, frames)
         before = spec.clone()
         found = run_prepared(in_channels_last(network, torch.float32), spec, torch.float32)
-        expected = network.separate_spec(spec)
-        assert found.shape == expected.shape
+        plain, exact = network.separate_spec(spec), copy.deepcopy(network).double().separate_spec(spec.double())
+        assert found.shape == plain.shape
         assert found.dtype == torch.float32
-        assert decibels(found, expected) > 100
+        assert decibels(found, exact) > min(110, decibels(plain, exact) - 6)
+        assert decibels(found, plain) > 90  # planes of few values amplify the rounding
         assert torch.equal(spec, before)
 
 
