@@ -78,9 +78,11 @@ class TFCTDFNet(SeparationNetwork):
         """Map spectrograms: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
         batch, parts, bins, frames = spec.shape
         mix = spec.reshape(batch, parts * self.num_subbands, bins // self.num_subbands, frames)  # [B, D, F/K, L]
-        if self.memory_format is torch.channels_last:  # everything with the bins last: one copy there, one back
+        if self.memory_format is torch.channels_last:  # so that all tensors are [B, L, f, c] in memory
             mix = mix.transpose(-1, -2).contiguous(memory_format=torch.channels_last)
-            x = self._separate_subbands(mix, bins_last=True).transpose(-1, -2)
+            x = self._separate_subbands(mix, bins_last=True)  # [B, S*D, L, F/K]
+            # back in two copies, this one within each frame: a single copy takes four times as long
+            x = x.transpose(1, 2).contiguous().permute(0, 2, 3, 1)  # [B, S*D, F/K, L]
         else:
             x = self._separate_subbands(mix)
         return x.reshape(batch, self.num_sources, parts, bins, frames)
