@@ -94,7 +94,7 @@ def test_float32_is_as_exact_as_the_plain_layout(norm: str, act: str, frames: in
 def test_the_golden_networks_agree_as_well(case: str) -> None:
     config, network = golden(case)
     torch.manual_seed(0)
-    spec = network.stft(0.1 * torch.randn(2, 2, config.inference_chunk_size))
+    spec = network.stft(0.1 * torch.randn(8, 2, config.inference_chunk_size))  # of fewer, the rounding varies by 1 dB
     expected = network.separate_spec(spec)
     assert decibels(run_prepared(in_channels_last(network, torch.float32), spec, torch.float32), expected) > 100
     with autocast_to("bf16", CPU):
