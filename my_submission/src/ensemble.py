@@ -18,6 +18,7 @@ from my_submission.src.common.errors import UserError
 from my_submission.src.runtime.allocator import keep_freed_memory
 from my_submission.src.runtime.compiling import Runner, compiled_runner, run_eagerly
 from my_submission.src.runtime.device import HALF, autocast_to, is_out_of_memory
+from my_submission.src.runtime.layout import runner_in_layout
 from my_submission.src.runtime.network import SeparationNetwork
 
 
@@ -53,7 +54,7 @@ class Ensemble:
         self.device, self.precision, self.batch_size, self.name = device, precision, batch_size, name
         self.batch_was_halved = False
         self.redone_chunks = 0  # chunks that overflowed in half precision and were done again in float32
-        self.runner: Runner = compiled_runner(device) if compile else run_eagerly
+        self.runner: Runner = compiled_runner(device) if compile else runner_in_layout("auto", device, precision)
 
     def warm_up(self, chunk: Tensor) -> None:
         """Separate a batch of copies of a chunk [C, T] with one network, so that compiling fails here if it fails."""

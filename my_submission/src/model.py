@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class TFCTDFNet(SeparationNetwork):
     T = hop_length * (L - 1), where L is a multiple of model.scale[0] ** model.num_scales; a ValueError otherwise.
     The sources are in the order of `training.instruments`.
     """
+
+    memory_format = torch.contiguous_format
 
     def __init__(self, config: Config) -> None:
         audio, model = config.audio, config.model
@@ -75,9 +78,24 @@ class TFCTDFNet(SeparationNetwork):
         """Map spectrograms: [B, 2C, F, L] -> [B, S, 2C, F, L]."""
         batch, parts, bins, frames = spec.shape
         mix = spec.reshape(batch, parts * self.num_subbands, bins // self.num_subbands, frames)  # [B, D, F/K, L]
-        first = x = self.first_conv(mix)
+        if self.memory_format is torch.channels_last:  # so that all tensors are [B, L, f, c] in memory
+            mix = mix.transpose(-1, -2).contiguous(memory_format=torch.channels_last)
+            x = self._separate_subbands(mix, bins_last=True)  # [B, S*D, L, F/K]
+            # back in two copies, this one within each frame: a single copy takes four times as long
+            x = x.transpose(1, 2).contiguous().permute(0, 2, 3, 1)  # [B, S*D, F/K, L]
+        else:
+            x = self._separate_subbands(mix)
+        return x.reshape(batch, self.num_sources, parts, bins, frames)
 
-        x = x.transpose(-1, -2)  # [B, c, L, F/K]: linear layers work along frequency
+    def _separate_subbands(self, mix: Tensor, bins_last: bool = False) -> Tensor:
+        """Map subbands: [B, D, F/K, L] -> [B, S*D, F/K, L], or both with their last two axes exchanged if `bins_last`."""
+        first = self.first_conv(mix)
+        x = self._u_net(first) if bins_last else self._u_net(first.transpose(-1, -2)).transpose(-1, -2)
+        x = x * first  # reduces artefacts, and keeps silence exactly silent
+        return cast(Tensor, self.final_conv(torch.cat([mix, x], dim=1)))
+
+    def _u_net(self, x: Tensor) -> Tensor:
+        """Map [B, c, L, F/K] -> the same: linear layers work along frequency."""
         skips = []
         for encoder in self.encoder_blocks:
             x, skip = encoder(x)
@@ -85,11 +103,7 @@ class TFCTDFNet(SeparationNetwork):
         x = self.bottleneck_block(x)
         for decoder in self.decoder_blocks:
             x = decoder(x, skips.pop())
-        x = x.transpose(-1, -2)  # [B, c, F/K, L]
-
-        x = x * first  # reduces artefacts, and keeps silence exactly silent
-        x = self.final_conv(torch.cat([mix, x], dim=1))  # [B, S*D, F/K, L]
-        return x.reshape(batch, self.num_sources, parts, bins, frames)
+        return x
 
 
 class TFCTDF(nn.Module):

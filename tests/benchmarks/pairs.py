@@ -3,6 +3,7 @@
     git worktree add ../before HEAD~1
     OMP_NUM_THREADS=1 python tests/benchmarks/pairs.py ../before
     OMP_NUM_THREADS=1 python tests/benchmarks/pairs.py ../before --size published --precision fp32 --what training --rounds 3
+    OMP_NUM_THREADS=1 python tests/benchmarks/pairs.py . --what network --layouts plain channels-last
 
 One process per checkout repeats the same work on the same numbers, and the two take turns, so that a busy machine slows down
 both. A ratio is the median over the pairs. Times are those of the processor, not of the clock: with one thread, other programs
@@ -39,7 +40,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", nargs="+", default=["fp32"], help="fp32, bf16 (default: fp32)")
     parser.add_argument("--what", nargs="+", default=list(TASKS), choices=TASKS, help="tasks (default: both)")
     parser.add_argument("--rounds", type=int, default=7, help="pairs of each case; a first one is not counted (default: 7)")
-    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)  # of a process: root, size, precision, task
+    parser.add_argument(
+        "--layouts",
+        nargs=2,
+        default=["auto", "auto"],
+        metavar=("OTHER", "THIS"),
+        help="memory layouts of the networks: plain, channels-last or auto (default: auto auto)",
+    )
+    # of a process: root, size, precision, task, layout
+    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.work:
         return work(*options.work)
@@ -48,20 +57,27 @@ def main(argv: Sequence[str]) -> int:
     for size in options.size:
         for precision in options.precision:
             for task in options.what:
-                print(row(options.other.resolve(), size, precision, task, options.rounds), flush=True)
+                print(row(options.other.resolve(), size, precision, task, options.layouts, options.rounds), flush=True)
     return 0
 
 
-def row(other: Path, size: str, precision: str, task: str, rounds: int) -> str:
-    """Measure one case and return its row."""
+def row(other: Path, size: str, precision: str, task: str, layouts: Sequence[str], rounds: int) -> str:
+    """Measure one case and return its row.
+
+    Args:
+        other: root of the other checkout.
+        size, precision, task: of the case.
+        layouts: memory layouts of the networks, of the other checkout and of this one.
+        rounds: number of pairs.
+    """
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, str(other), "--work", str(root), size, precision, task],
+            [sys.executable, __file__, str(other), "--work", str(root), size, precision, task, layout],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for root in (other, ROOT)
+        for root, layout in zip((other, ROOT), layouts, strict=True)
     ]
     pairs: list[list[dict[str, Any]]] = []
     for _ in range(rounds + 1):
@@ -84,10 +100,10 @@ def row(other: Path, size: str, precision: str, task: str, rounds: int) -> str:
     )
 
 
-def work(root: str, size: str, precision: str, task: str) -> int:
+def work(root: str, size: str, precision: str, task: str, layout: str) -> int:
     """Do the work of one checkout, once for each line of the standard input, and print its time and its numbers."""
     sys.path.insert(0, root)
-    run = (network if task == "network" else training)(Path(root), size, precision)
+    run = network(Path(root), size, precision, layout) if task == "network" else training(Path(root), size, precision)
     for _ in sys.stdin:
         begin = time.process_time()
         numbers = run()
@@ -97,7 +113,7 @@ def work(root: str, size: str, precision: str, task: str) -> int:
     return 0
 
 
-def network(root: Path, size: str, precision: str) -> Callable[[], list[float]]:
+def network(root: Path, size: str, precision: str, layout: str) -> Callable[[], list[float]]:
     """Return a function that separates a batch: with the demo, or with one network of random weights. It returns samples."""
     import torch
 
@@ -116,6 +132,10 @@ def network(root: Path, size: str, precision: str) -> Callable[[], list[float]]:
         config = load_config(folder / "config.yaml")
         ensemble = Ensemble([build_network(config).eval()], torch.device("cpu"), precision, batch_size=1)
         batch, samples = 1, config.audio.chunk_size  # a quarter of a chunk
+    if layout != "auto":  # a checkout without layouts has auto only
+        from my_submission.src.runtime.layout import runner_in_layout
+
+        ensemble.runner = runner_in_layout(layout, torch.device("cpu"), precision)
     mixture = 0.1 * torch.randn(batch, config.audio.num_channels, samples)
 
     def separate() -> list[float]:

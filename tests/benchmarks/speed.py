@@ -3,6 +3,7 @@
     python tests/benchmarks/speed.py                                 # GPU: published size; CPU: both sizes, briefly
     python tests/benchmarks/speed.py --size small --seconds 60 --rounds 5 --json speed.json
     python tests/benchmarks/speed.py --compile                       # compile this package's networks
+    python tests/benchmarks/speed.py --layout channels-last          # their layout in memory (runtime/layout.py)
 
 Both sides are measured in turn in each round. Weights and audio are random, which does not change the time. The columns of
 the table:
@@ -42,6 +43,7 @@ from my_submission.src.config import Config, load_config  # noqa: E402
 from my_submission.src.model import TFCTDFNet  # noqa: E402
 from my_submission.src.runtime.allocator import keep_freed_memory  # noqa: E402
 from my_submission.src.runtime.device import DTYPES, pick_device, tf32_matmul  # noqa: E402
+from my_submission.src.runtime.layout import LAYOUTS, runner_in_layout  # noqa: E402
 from my_submission.src.separator import Separator  # noqa: E402
 from my_submission.src.training.trainer import Trainer  # noqa: E402
 
@@ -96,8 +98,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--overlap", type=int, default=2, help="chunks that cover each sample (default: 2)")
     add("--rounds", type=int, default=3, help="measurements of each case (default: 3)")
     add("--compile", action="store_true", help="compile this package's networks (default: no)")
+    add("--layout", default="auto", choices=LAYOUTS, help="memory layout of this package's networks on a CPU (default: auto)")
     add("--json", type=Path, help="file for all results (default: none)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.compile and options.layout != "auto":
+        parser.error("--layout is for networks that are not compiled; leave out --compile or --layout")
+    return options
 
 
 def cases(size: str, precision: str, device: torch.device, options: argparse.Namespace) -> Iterator[Case]:
@@ -124,6 +130,8 @@ def separation(
     """Set up the separation of noise by an ensemble with random weights."""
     how = {"precision": precision, "overlap": options.overlap, "compile": options.compile}
     separator = ensemble(folder, config, options.seeds, device=str(device), **how)
+    if options.layout != "auto":
+        separator.ensemble.runner = runner_in_layout(options.layout, device, precision)
     networks = published.networks_like(separator.ensemble.networks, config, device)
     samples = round((options.seconds or 2 * config.inference_chunk_size / config.audio.sample_rate) * config.audio.sample_rate)
     mixture = 0.1 * torch.randn(2, samples)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -77,6 +77,13 @@ def has_native_bf16() -> bool:
         return True
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Return whether the CPU multiplies tiles of bf16 matrices (Intel's AMX); False if torch does not say."""
+    probe: Callable[[], object] = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # private, as above
+    return bool(probe())
 
 
 @contextlib.contextmanager

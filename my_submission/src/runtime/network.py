@@ -9,6 +9,7 @@ Training, checkpoints, the ensemble and the compiler know networks by this class
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from my_submission.src.stft import STFT
@@ -27,6 +28,10 @@ class SeparationNetwork(nn.Module):
         single_target: leave the source axis out of `forward`'s result; S is 1 then.
         frame_multiple: the number of STFT frames L has to be a multiple of this (default: 1).
     """
+
+    # The memory format of the tensors [B, c, L, f] in separate_spec. layout.py sets torch.channels_last in a copy of a network
+    # whose class sets torch.contiguous_format: it says that separate_spec heeds the format, and that layout.LAYERS suffice.
+    memory_format: torch.memory_format | None = None
 
     def __init__(
         self, stft: STFT, *, num_channels: int, num_sources: int, single_target: bool = False, frame_multiple: int = 1
