@@ -10,18 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from my_submission.src.audio.layout import Layout
+from my_submission.src.audio.outcomes import Outcome
 from my_submission.src.audio.plan import Plan
 from my_submission.src.audio.songs import Job
 from my_submission.src.common.errors import UserError
 from my_submission.src.runtime import device
 from my_submission.src.separate import jobs
+from my_submission.src.separate.batch import Batch
 from my_submission.src.separate.jobs import Workers
 from tests.helpers.paths import ROOT
 from tests.helpers.separation import MODEL, STEMS, Song, listing, run
@@ -243,6 +245,23 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worke
 
 def made_jobs(folder: Path, names: str) -> list[Job]:
     return [Job(folder / f"{name}.wav", folder / "out" / name) for name in names]
+
+
+def test_a_worker_takes_a_song_only_when_it_is_its_turn(tmp_path: Path) -> None:
+    taken: list[str] = []
+    outcomes: list[Outcome] = []
+
+    def songs() -> Iterator[Job]:
+        for job in made_jobs(tmp_path, "abcd"):  # files that are missing
+            assert [outcome.path for outcome in outcomes] == taken
+            taken.append(str(job.path))
+            yield job
+
+    separator, options = argparse.Namespace(redone_chunks=0), argparse.Namespace(overwrite=False)
+    batch = Batch(separator, options, Plan([], Layout(), "wav"), on_done=outcomes.append, looks_ahead=False)
+    batch.separate_all(songs())
+    assert [outcome.path for outcome in outcomes] == taken
+    assert len(taken) == 4
 
 
 def test_a_long_song_keeps_no_other_waiting(tmp_path: Path, fake: Callable[..., Workers]) -> None:
