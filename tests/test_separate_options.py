@@ -97,7 +97,7 @@ def test_wrong_choices_are_refused_before_any_work(
     make_song: Song, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     song, other = make_song(tmp_path / "song.wav", seconds=0.05), make_song(tmp_path / "b.wav", seconds=0.05)
-    monkeypatch.setattr(separate, "_open_separator", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(separate.command, "open_separator", lambda *_: pytest.fail("the model was loaded"))
     monkeypatch.chdir(tmp_path)
     for arguments, message, lines in [
         (["--stems", "bass,piano"], "piano is no stem of this model, expected of: vocals, drums, bass, other", 1),

@@ -161,10 +161,15 @@ def seconds_bar(model: ReportsProgress, seconds: float, label: str, position: in
         label: text to the left of the bar.
         position: the bar's line on the terminal, counted from the top one (default: 0). Set it where bars are nested.
     """
-    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
-    with tqdm(total=seconds, desc=label, position=position, leave=False, disable=None, bar_format=form) as bar:
+    with open_bar(seconds, label, position) as bar:
         model.on_progress = lambda samples: bar.update(samples / model.sample_rate)
         yield
+
+
+def open_bar(seconds: float, label: str, position: int = 0) -> tqdm[Any]:
+    """Return the progress bar of `seconds_bar`, to be moved and closed by the caller."""
+    form = "{desc} {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
+    return tqdm(total=seconds, desc=label, position=position, leave=False, disable=None, bar_format=form)
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
@@ -192,4 +197,15 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning's message without the line of code that caused it."""
+    _warned.add(str(message))
     print(f"warning: {escaped(str(message))}", file=sys.stderr)
+
+
+_warned: set[str] = set()  # messages of the warnings that were printed
+
+
+def warn_once(message: str) -> None:
+    """Print the warning of another process, unless this one has printed the same."""
+    if message not in _warned:
+        _warned.add(message)
+        tqdm.write(f"warning: {escaped(message)}", file=sys.stderr)
