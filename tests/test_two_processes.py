@@ -29,8 +29,8 @@ def start(tmp_path: Path) -> Start:
     """Return a function that starts a command in its own process, with its output in NUMBER.log."""
     context = fork_server()
 
-    def begin(number: int, command: str, *argv: object) -> multiprocessing.Process:
-        words = (command, [*map(str, argv)], tmp_path / f"{number}.log", tmp_path / "out", None)
+    def begin(number: int, command: str, *argv: object, pauses: bool = False) -> multiprocessing.Process:
+        words = (command, [*map(str, argv)], tmp_path / f"{number}.log", tmp_path / "out", None, pauses)
         process = context.Process(target=run_command, args=words)
         process.start()
         return process
@@ -92,10 +92,9 @@ def test_the_same_command_twice_at_once(tmp_path: Path, start: Start, name: str)
 def test_a_second_process_with_the_same_journal_is_refused_in_one_line(tmp_path: Path, start: Start, name: str) -> None:
     subject = SUBJECTS[name](tmp_path)
     subject.reset()
-    one = start(1, name, *subject.argv)
+    one = start(1, name, *subject.argv, pauses=True)
     journal = subject.out / ("evaluation.jsonl" if name == "evaluate_locally" else "corrupt.jsonl")
-    wait_until(lambda: journal.exists() or not one.is_alive())
-    os.kill(one.pid, signal.SIGSTOP)
+    wait_until(lambda: (tmp_path / "1.paused").exists() or not one.is_alive())
     before = sorted(subject.out.rglob("*"))
     two = start(2, name, *subject.argv)
     two.join()

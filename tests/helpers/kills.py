@@ -43,11 +43,12 @@ def fork_server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def run_command(name: str, argv: list[str], log: Path, watched: Path, die_at: int | None) -> None:
+def run_command(name: str, argv: list[str], log: Path, watched: Path, die_at: int | None, pauses: bool = False) -> None:
     """Run a command as the target of a process, with its output in `log`.
 
     File operations below `watched` are counted. The process kills itself before number `die_at` of them; without it, the count
-    is written next to the log.
+    is written next to the log. If it `pauses`, it stops itself when it has opened its journal, after it has made a file
+    `.paused` next to the log.
     """
     import torch
 
@@ -68,9 +69,25 @@ def run_command(name: str, argv: list[str], log: Path, watched: Path, die_at: in
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+    if pauses:
+        pause_at_the_journal(log.with_suffix(".paused"))
     status = cli.run(COMMANDS[name], argv)
     log.with_suffix(".count").write_text(str(count))
     sys.exit(status)
+
+
+def pause_at_the_journal(mark: Path) -> None:
+    """Have this process stop as soon as it has opened a journal; just before, it makes the file `mark`."""
+    from my_submission.src.common.journal import Journal
+
+    opened = Journal.__init__
+
+    def pause(journal: Journal, path: str | Path, settings: dict[str, Any]) -> None:
+        opened(journal, path, settings)
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    Journal.__init__ = pause  # type: ignore[method-assign]
 
 
 def _separate(argv: list[str]) -> int:
