@@ -37,8 +37,8 @@ def assign(groups: Sequence[Sequence[str]], folds: int, seed: int) -> dict[str, 
     if not 2 <= folds <= len(groups):
         distinct = f"{len(groups)} different tracks"
         raise AuditError(f"{folds} folds of {distinct}: expected 2 folds or more, and at least one track for each; see --folds")
-    by_name = {min(_composed(name) for name in group): group for group in groups}
-    order = sorted(by_name, key=lambda name: (-len(by_name[name]), _hash(seed, name)))
+    by_name = {min(group, key=lambda name: (_composed(name), name)): group for group in groups}
+    order = sorted(by_name, key=lambda name: (-len(by_name[name]), _hash(seed, _composed(name)), name))
     loads, chosen = [0] * folds, {}
 
     def put(name: str, fold: int) -> None:
@@ -66,7 +66,7 @@ def _level(loads: Sequence[int], tracks: int) -> tuple[int, int]:
 
 def _wishes(name: str, folds: int, seed: int) -> list[int]:
     """Return the folds in the order in which a group prefers them."""
-    return sorted(range(folds), key=lambda fold: _hash(seed, name, fold))
+    return sorted(range(folds), key=lambda fold: _hash(seed, _composed(name), fold))
 
 
 def write_folds(path: Path, groups: Sequence[Sequence[str]], folds: Mapping[str, int]) -> None:
