@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.fuzz import KINDS, try_damaged
 
-COUNT = 60  # damaged files of each kind
+COUNT = 40  # damaged files of each kind
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -12,7 +12,7 @@ from tests.helpers.paths import ROOT
 SEVERAL = ("--procedure", "msst", "--models", "2", "--two-stems", "bass")
 
 
-@pytest.mark.parametrize(("options", "seconds"), [((), (60, 360)), (SEVERAL, (20, 170))])
+@pytest.mark.parametrize(("options", "seconds"), [((), (60, 300)), (SEVERAL, (20, 170))])
 def test_a_long_song_needs_no_more_memory_than_a_short_one(
     run_python: Callable[..., object], options: tuple[str, ...], seconds: tuple[int, int]
 ) -> None:

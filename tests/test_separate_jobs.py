@@ -164,16 +164,14 @@ def test_an_error_of_all_is_printed_once(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("songs", "said"), [("a", "1 song, 0.1 s of audio\n"), ("ab", "2 songs, 0.1 s of audio, shared by 2")])
-def test_there_are_no_more_processes_than_songs(make_song: Song, tmp_path: Path, songs: str, said: str) -> None:
-    for name in songs:
-        make_song(tmp_path / "in" / f"{name}.wav", seconds=0.05)
+def test_there_are_no_more_processes_than_songs(make_song: Song, tmp_path: Path) -> None:
+    make_song(tmp_path / "in" / "a.wav", seconds=0.05)
     process = start(tmp_path / "in", *QUICK, "--jobs", "5", "--out", tmp_path / "out")
     printed, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
-    assert printed.startswith(said)
+    assert printed.startswith("1 song, 0.1 s of audio\n")
     assert printed.count(f"model {MODEL}") == 1
-    assert listing(tmp_path / "out") == [f"{name}/{stem}" for name in songs for stem in STEMS]
+    assert listing(tmp_path / "out") == [f"a/{stem}" for stem in STEMS]
 
 
 def test_the_wrong_use_is_refused(

@@ -85,7 +85,7 @@ def test_two_groups_are_told_apart_and_a_single_group_is_not_split() -> None:
         assert right.centre == pytest.approx(8, abs=1)
         assert right.spread == pytest.approx(spread, abs=0.5)
     flagged = []
-    for _ in range(50):
+    for _ in range(25):
         shares = rng.normal(8, 3, 60)  # two normal distributions fit these slightly better, but not by enough
         flagged.append(np.mean([fit_baseline(shares).score(share) < 0 for share in shares]))
     assert np.mean(flagged) < 0.06

@@ -116,7 +116,7 @@ def test_levels_are_like_those_of_records(songs: list[dict[str, np.ndarray]]) ->
             assert abs(stem.mean()) < 5  # no DC offset
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0])
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
 def test_all_stems_sound_in_short_songs_too(seconds: float) -> None:
     for seed in range(500, 506):
         for stem in make_song(seed, seconds).values():

@@ -118,8 +118,7 @@ def shown(folder: Path) -> tuple[list[float], list[float]]:
     return [line["loss"] for line in lines], [share for line in lines for share in line["kept"].values()]
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize(("coarse", "size"), [(True, 3), (False, 2)])
 def test_several_processes_train_with_the_losses_of_one(
     tmp_path: Path, ranks: Callable[..., list[int]], size: int, coarse: bool
 ) -> None:
