@@ -27,6 +27,7 @@ from my_submission.src.separate.batch import Batch
 from my_submission.src.separate.jobs import Workers
 from tests.helpers.paths import ROOT
 from tests.helpers.separation import MODEL, STEMS, Song, listing, run
+from tests.helpers.watching import hidden, wait_until
 
 QUICK = ["--model", str(MODEL), "--seeds", "0", "--overlap", "1"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
@@ -36,13 +37,6 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "my_submission", "separate", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened for a minute"
-        time.sleep(0.01)
 
 
 def children(parent: int) -> list[int]:
@@ -62,10 +56,6 @@ def children(parent: int) -> list[int]:
 def lives(process: int) -> bool:
     stat = Path(f"/proc/{process}/stat")
     return stat.exists() and stat.read_text().rpartition(") ")[2][0] != "Z"
-
-
-def hidden(out: Path) -> list[Path]:
-    return list(out.glob(".*.partial"))
 
 
 def test_two_jobs_give_the_same_as_one(make_song: Song, tmp_path: Path) -> None:

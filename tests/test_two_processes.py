@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from my_submission.src.synth import command as synth
 from tests.helpers.dead import leave_dead
 from tests.helpers.kill_subjects import INSTRUMENTS, MODEL, SUBJECTS, frames_of, write_noise
 from tests.helpers.kills import fork_server, run_command
+from tests.helpers.watching import hidden, wait_until
 
 STEMS = [f"{name}.wav" for name in INSTRUMENTS]
 Start = Callable[..., multiprocessing.Process]
@@ -36,17 +36,6 @@ def start(tmp_path: Path) -> Start:
         return process
 
     return begin
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened for a minute"
-        time.sleep(0.002)
-
-
-def hidden(out: Path) -> list[Path]:
-    return list(out.glob(".*.partial"))
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

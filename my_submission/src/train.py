@@ -70,11 +70,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     cli.add_override_option(parser)
     add("--data-path", nargs="+", metavar="DIR", help="folders of tracks (default: training.datasets of the config)")
     add("--model-path", type=Path, metavar="DIR", help="folder for the checkpoint and the log (default: the config's folder)")
-    add("--seed", type=_whole, default=0, metavar="N", help="seed of the weights and of the data's order (default: 0)")
+    add("--seed", type=cli.whole, default=0, metavar="N", help="seed of the weights and of the data's order (default: 0)")
     add("--init", type=Path, metavar="CKPT", help="checkpoint to start from (default: random weights)")
     add("--num-steps", type=cli.positive, metavar="N", help="number of steps (default: training.num_steps of the config)")
     readers = f"processes that read audio, for each GPU (default: {workers})"
-    add("--num-workers", type=_whole, default=workers, metavar="N", help=readers)
+    add("--num-workers", type=cli.whole, default=workers, metavar="N", help=readers)
     add(
         "--skip-bad-tracks",
         action="store_true",
@@ -83,7 +83,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--keep", type=Path, metavar="FILE", help="train only on the stems that pass in this table of the audit (default: all)")
     add("--keep-threshold", type=float, metavar="X", help=f"lowest score that passes (default: {DEFAULT_THRESHOLD:g})")
     add("--device", default="auto", help="cuda, cuda:N, mps or cpu (default: the first of these that is available)")
-    add("--device-ids", nargs="+", type=_whole, default=[], metavar="N", help="CUDA devices, one process each (default: one)")
+    add(
+        "--device-ids", nargs="+", type=cli.whole, default=[], metavar="N", help="CUDA devices, one process each (default: one)"
+    )
     precisions = "precision of the network (default: auto, which is fp16 on CUDA and fp32 elsewhere)"
     add("--precision", default="auto", choices=cli.PRECISIONS, help=precisions)
     add("--compile", action="store_true", help="compile the network in the first step (minutes), then run faster (default: no)")
@@ -108,13 +110,6 @@ def _with_dashes(word: str) -> str:
     """Return an option in the spelling of the help: --data_path=my_songs becomes --data-path=my_songs."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
-
-
-def _whole(text: str) -> int:
-    """Parse a whole number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Return the whole number that an option's text stands for, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def seed_list(text: str) -> list[int]:
     """Return the seeds that an option's text lists, sorted: `0,1,2`."""
     parts = text.split(",")

@@ -109,14 +109,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the songs; created if it is missing")
     parser.add_argument("--songs", type=cli.positive, default=10, metavar="N", help="number of songs (default: %(default)s)")
     parser.add_argument("--seconds", type=_seconds, default=20.0, metavar="S", help="seconds per song (default: %(default)g)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="K", help="seed of the first song (default: %(default)s)")
+    parser.add_argument("--seed", type=cli.whole, default=0, metavar="K", help="seed of the first song (default: %(default)s)")
     return parser.parse_args(argv)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -53,10 +53,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Change the parameters by their gradients; return the loss of `closure`, which computes them first, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.reshape(matrix.shape)
         for part in self.parts:
@@ -86,10 +83,7 @@ class MatrixMuon(TorchMuon):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Change the matrices by their gradients; return the loss of `closure`, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
@@ -112,6 +106,14 @@ class MatrixMuon(TorchMuon):
         averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         return torch.stack(gradients).lerp_(torch.stack(averages), momentum)
+
+
+def _loss_of(closure: Callable[[], float] | None) -> float | None:
+    """Return the loss that a step's closure computes, with gradients; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def newton_schulz(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
